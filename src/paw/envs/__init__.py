@@ -1,0 +1,78 @@
+"""Environments by name: `make("household", split="train", **options) -> TaskSource`.
+
+Built in: household, alfworld, webshop, search_qa. Others register through the entry-point group
+`paw.envs` or are named as `module:factory`; a factory takes `split` and keyword options.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSource
+from paw.errors import UserError, nearest
+from paw.types import Task
+
+__all__ = [
+    "Environment",
+    "Expert",
+    "Observation",
+    "StepResult",
+    "Task",
+    "TaskSource",
+    "factory",
+    "make",
+    "names",
+]
+
+BUILT_IN = {
+    "household": "paw.envs.household:Household",
+    "alfworld": "paw.envs.alfworld:Alfworld",
+    "webshop": "paw.envs.webshop:WebShop",
+    "search_qa": "paw.envs.search_qa:SearchQA",
+}
+
+
+def names() -> list[str]:
+    """Every registered environment name."""
+    return [*BUILT_IN, *(e.name for e in entry_points(group="paw.envs"))]
+
+
+def factory(name: str) -> Callable[..., TaskSource]:
+    """The factory registered as `name`, or named `module:factory`.
+
+    Raises:
+        UserError: no such name, module or attribute.
+    """
+    registered = {e.name: e.value for e in entry_points(group="paw.envs")} | BUILT_IN
+    target = registered.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise UserError(f"no environment {name!r}{nearest(name, registered)}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and not (module == error.name or module.startswith(error.name + ".")):
+            raise  # the module exists and lacks a package of its own: its message says which
+        raise UserError(f"environment {name!r}: there is no module {module!r}") from error
+    except AttributeError as error:
+        raise UserError(f"environment {name!r}: {module} has no {attribute!r}") from error
+
+
+def make(name: str, split: str | None = None, **options: Any) -> TaskSource:
+    """Open the tasks of one split; `split=None` takes the environment's first (training) split.
+
+    Raises:
+        UserError: unknown name, split or option (with the nearest known one), or missing data.
+    """
+    build = factory(name)
+    parameters = inspect.signature(build).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                known = [p for p in parameters if p != "split"]
+                raise UserError(f"env.{option}: {name} has no such option{nearest(option, known)}")
+    if split is not None:
+        options["split"] = split
+    return build(**options)

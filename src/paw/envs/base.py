@@ -1,0 +1,121 @@
+"""The contract of every environment: text in, text out, single use, no torch.
+
+    source = paw.envs.make("household", split="train")     # a TaskSource: a sequence of tasks
+    env = source.open(source[0], seed=0)                    # an Environment: one episode
+    observation = env.reset()
+    while True:
+        result = env.step(choose(observation))
+        if result.terminated: break
+
+An environment has no step limit of its own (`rollout.max_turns` truncates), never raises on a
+command however malformed, and is deterministic in (task, seed, commands).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, overload, runtime_checkable
+
+from paw.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the agent reads."""
+
+    text: str
+    """Raw environment text, before any prompt template: the target of the next-observation loss."""
+    commands: tuple[str, ...] = ()
+    """Commands admissible now, in the environment's own order; `search[<query>]`-style slots allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one command did."""
+
+    observation: Observation
+    """o_{t+1}. After the end of an episode that shows nothing any more, text is empty."""
+    reward: float = 0.0
+    """Reward of this turn; an episode's rewards sum to its return, at most `max_return`."""
+    terminated: bool = False
+    """The task ended (won, lost, answered)."""
+    truncated: bool = False
+    """The environment itself gave up (not the turn limit, which the rollout owns)."""
+    valid: bool = True
+    """The command was understood and accepted; False for a refused or malformed one."""
+    success: bool | None = None
+    """None until the episode ends."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Extras; `info["score"]` where the benchmark has a score besides the reward."""
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """One episode of one task. Single use: `reset` once, `step` until `terminated`, `close`."""
+
+    @property
+    def max_return(self) -> float:
+        """Largest attainable return R_max of an episode (Eq. 10)."""
+        ...
+
+    def reset(self) -> Observation:
+        """The first observation. A second call raises RuntimeError: open a new environment instead."""
+        ...
+
+    def step(self, command: str) -> StepResult:
+        """Play one command. Before `reset` or after the end: RuntimeError. Bad commands never raise."""
+        ...
+
+    def close(self) -> None:
+        """Free what the episode holds; may be called twice."""
+        ...
+
+
+class Expert(Protocol):
+    """Plays an environment from its observations, for demonstrations."""
+
+    def act(self, observation: Observation) -> str:
+        """The next command."""
+        ...
+
+
+class TaskSource(Sequence[Task]):
+    """The tasks of one split, in a stable order with stable ids, and how to open them.
+
+    Subclasses set `name`, `split`, `max_return` and define `__len__`, `task(index)` and `open`.
+    Picklable: a worker process gets its own copy. `expert` is optional.
+    """
+
+    name: str
+    split: str
+    max_return: float
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def task(self, index: int) -> Task:
+        """Task number `index`, 0 <= index < len(self)."""
+        raise NotImplementedError
+
+    def open(self, task: Task, seed: int = 0) -> Environment:
+        """A fresh single-use environment for `task`; deterministic in (task, seed)."""
+        raise NotImplementedError
+
+    def expert(self, task: Task, seed: int = 0, **options: Any) -> Expert:
+        """An expert for one episode of `task` (optional)."""
+        raise NotImplementedError(f"{self.name} has no expert")
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | list[Task]:
+        if isinstance(index, slice):
+            return [self.task(i) for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} {self.split} has {len(self)} tasks, no number {index}")
+        return self.task(index)
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self.task(i) for i in range(len(self)))
