@@ -1,0 +1,106 @@
+"""Token log-probabilities and entropies without a [positions, vocabulary] tensor.
+
+The LM head runs over chunks of positions and keeps one log-normaliser per position; the backward
+pass computes each chunk's logits again. Every loss of this package (clipped surrogate, KL,
+cross-entropy, clipped MAE) is ordinary torch on the returned vectors, so the head needs exactly
+one gradient: d loss / d logprob.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LOGITS_PER_CHUNK = 2**25
+"""Logits alive at a time: 128 MiB in fp32."""
+
+
+def token_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target and entropy of the distribution it was drawn from.
+
+    With z = hidden W^T + bias: logprob_s = z[s, y_s] - logsumexp(z[s]) and, in nats,
+    entropy_s = logsumexp(z[s]) - sum_v p[s, v] z[s, v], both at temperature 1.
+
+    Args:
+        hidden: [S, H] final hidden states. The matrix products run in its dtype, everything
+            after them in fp32 (float64 for float64 input).
+        weight: [V, H] output embedding.
+        targets: [S] long.
+        bias: [V] of the output embedding, where it has one.
+        chunk: positions whose logits are alive at a time; by default `LOGITS_PER_CHUNK / V`.
+
+    Returns:
+        logprobs: [S], differentiable once with respect to hidden, weight and bias. Rows whose
+            incoming gradient is 0 (clipped or unselected tokens) cost nothing in the backward.
+        entropy: [S], not differentiable.
+    """
+    if chunk is None:
+        chunk = max(1, LOGITS_PER_CHUNK // weight.shape[0])
+    return _TokenLogprobs.apply(hidden, weight, targets, bias, chunk)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    logits = hidden @ weight.T
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits if bias is None else logits.add_(bias)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, bias, chunk):
+        narrow = weight.to(hidden.dtype)
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        logprobs = hidden.new_empty(len(hidden), dtype=wide)
+        entropy = torch.empty_like(logprobs)
+        log_normaliser = torch.empty_like(logprobs)
+        for i in range(0, len(hidden), chunk):
+            rows = slice(i, i + chunk)
+            logits = _logits(hidden[rows], narrow, bias)
+            lse = logits.logsumexp(-1)
+            log_normaliser[rows] = lse
+            logprobs[rows] = logits.gather(1, targets[rows, None]).squeeze(1) - lse
+            probs = (logits - lse[:, None]).exp_()
+            entropy[rows] = lse - torch.linalg.vecdot(probs, logits)
+        ctx.save_for_backward(hidden, weight, targets, bias, log_normaliser)
+        ctx.chunk = chunk
+        ctx.mark_non_differentiable(entropy)
+        ctx.set_materialize_grads(False)
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_logprobs, _grad_entropy):
+        if grad_logprobs is None:
+            return None, None, None, None, None
+        hidden, weight, targets, bias, log_normaliser = ctx.saved_tensors
+        wants_hidden, wants_weight, _, wants_bias, _ = ctx.needs_input_grad
+        narrow = weight.to(hidden.dtype)
+        grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
+        # Sums over many chunks drift in bf16, so they are kept in fp32.
+        wide = log_normaliser.dtype
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
+        for rows in grad_logprobs.nonzero().squeeze(1).split(ctx.chunk):
+            h, g = hidden[rows], grad_logprobs[rows]
+            grad_logits = _logits(h, narrow, bias).sub_(log_normaliser[rows, None]).exp_()
+            grad_logits.mul_(-g[:, None]).scatter_add_(1, targets[rows, None], g[:, None])
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            grad_logits = grad_logits.to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[rows] = grad_logits @ narrow
+            if grad_weight is not None:
+                if grad_weight.dtype == h.dtype:
+                    grad_weight.addmm_(grad_logits.T, h)
+                else:
+                    grad_weight += grad_logits.T @ h
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight.dtype)
+        if grad_bias is not None:
+            grad_bias = grad_bias.to(bias.dtype)
+        return grad_hidden, grad_weight, None, grad_bias, None

@@ -1,0 +1,191 @@
+"""Several token rows in one forward pass, without padding and without a mask.
+
+Rows stand one after another in a single row of T tokens. Every layer of a decoder but attention
+works on each token alone, so only attention must know where a row ends: the registered attention
+function "paw_segments" hands the projected queries, keys and values to an `Attend` object, which
+attends within each row. The cost is linear in the number of rows, where a [T, T] mask would be
+quadratic, and hidden states equal those of separate rows.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from paw.errors import UserError
+
+ATTENTION = "paw_segments"
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Rows of tokens laid end to end."""
+
+    token_ids: Tensor
+    """[T] long"""
+    position_ids: Tensor
+    """[T] long, starting at 0 in each row."""
+    boundaries: tuple[int, ...]
+    """[rows + 1] cumulative lengths: row r is `token_ids[boundaries[r]:boundaries[r + 1]]`."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the pack."""
+        return len(self.boundaries) - 1
+
+
+def pack(rows: Sequence[Sequence[int]], device: torch.device | str) -> Packed:
+    """Lay rows of token ids end to end.
+
+    Args:
+        rows: at least one row, each of at least one token.
+        device: where the tensors go.
+
+    Raises:
+        ValueError: no rows, or an empty one.
+    """
+    lengths = [len(row) for row in rows]
+    if not lengths or 0 in lengths:
+        raise ValueError("pack needs at least one row and no empty rows")
+    token_ids = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)
+    position_ids = torch.cat([torch.arange(n) for n in lengths])
+    boundaries = (0, *accumulate(lengths))
+    return Packed(token_ids.to(device), position_ids.to(device), boundaries)
+
+
+class Attend(Protocol):
+    """How the tokens of one packed forward pass attend; called once per layer."""
+
+    max_length: int
+    """Longest sequence, earlier tokens included."""
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """query [1, heads, T, d], key and value [1, kv_heads, T, d] -> [1, T, heads, d]."""
+        ...
+
+
+class SegmentAttention:
+    """Causal attention within each row of a pack (see `Attend`)."""
+
+    def __init__(self, packed: Packed):
+        self.boundaries = packed.boundaries
+        self.max_length = max(b - a for a, b in pairwise(packed.boundaries))
+        self._offsets: Tensor | None = None
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        if _varlen_attn is not None and query.is_cuda and query.dtype in _FLASH_DTYPES:
+            return self._varlen(query, key, value, scaling)
+        grouped = query.shape[1] != key.shape[1]
+        parts = [
+            F.scaled_dot_product_attention(
+                query[:, :, a:b],
+                key[:, :, a:b],
+                value[:, :, a:b],
+                is_causal=True,
+                scale=scaling,
+                enable_gqa=grouped,
+            )
+            for a, b in pairwise(self.boundaries)
+        ]
+        return torch.cat(parts, 2).transpose(1, 2)
+
+    def _varlen(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        if self._offsets is None:
+            self._offsets = torch.tensor(self.boundaries, dtype=torch.int32, device=query.device)
+        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+        assert _varlen_attn is not None
+        out = _varlen_attn(
+            q,
+            k,
+            v,
+            self._offsets,
+            self._offsets,
+            self.max_length,
+            self.max_length,
+            scale=scaling,
+            window_size=(-1, 0),
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        return out[None]
+
+
+def packed_hidden(backbone: nn.Module, packed: Packed, attend: Attend | None = None) -> Tensor:
+    """Final hidden states of a decoder over a pack.
+
+    Args:
+        backbone: a decoder prepared by `use_packed_attention`.
+        packed: T tokens.
+        attend: how they attend; by default causally within each row.
+
+    Returns:
+        [T, H], after the final norm.
+    """
+    outputs = backbone(
+        input_ids=packed.token_ids[None],
+        position_ids=packed.position_ids[None],
+        # A 4-D mask is taken as it is, so transformers builds none of its own and looks for no
+        # packed rows; `paw_segments` ignores it.
+        attention_mask=torch.zeros(1, 1, 1, 1, device=packed.token_ids.device),
+        use_cache=False,
+        attend=attend or SegmentAttention(packed),
+    )
+    return outputs.last_hidden_state[0]
+
+
+def use_packed_attention(model: Any) -> None:
+    """Let the layers of a transformers model attend through "paw_segments".
+
+    Ordinary calls of the model (`generate`, a padded batch) work as before, through SDPA.
+    """
+    model.set_attn_implementation(ATTENTION)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    attend: Attend | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    if attend is None:
+        sdpa = AttentionInterface()["sdpa"]
+        return sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if sliding_window is not None and attend.max_length > sliding_window:
+        raise UserError(
+            f"the model attends to the last {sliding_window} tokens only, and a sequence has "
+            f"{attend.max_length}; shorten rollout.max_prompt_tokens or choose another model"
+        )
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    return attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
+
+
+def _flash_varlen() -> Callable[..., Tensor] | None:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    # Earlier torch versions have the function with neither grouped heads nor a window.
+    wanted = {"scale", "window_size", "enable_gqa"}
+    return varlen_attn if wanted <= inspect.signature(varlen_attn).parameters.keys() else None
+
+
+_varlen_attn = _flash_varlen()
+_FLASH_DTYPES = (torch.float16, torch.bfloat16)
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])
