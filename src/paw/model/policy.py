@@ -5,7 +5,7 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from safetensors import SafetensorError
@@ -179,10 +179,8 @@ class Policy:
             model = copy.deepcopy(self._adapter).merge_and_unload()
         model.save_pretrained(directory)
         for file in directory.iterdir():
-            # safetensors leaves its files readable by their owner alone.
-            file.chmod(
-                file.stat().st_mode | stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH
-            )
+            if file.is_file():  # safetensors leaves its files readable by their owner alone
+                file.chmod(0o644)
 
     def _check_packing(self, rows: list[list[int]], expected: Tensor) -> None:
         """Compare with the model's own logits: state-space layers or odd heads show up here."""
@@ -234,8 +232,9 @@ def _load_model(path: str | Path, dtype: torch.dtype) -> Any:
     if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
         raise UserError(f"model.path: no directory {name!r}")
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype, output_loading_info=True
+        model, report = cast(
+            tuple[Any, dict[str, Any]],
+            AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
