@@ -15,3 +15,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""
+
+
+class RunFailure(Exception):
+    """A run that cannot go on through no fault of its input; the command line exits 1."""

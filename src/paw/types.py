@@ -4,7 +4,7 @@ P transitions, N trajectories, G groups, L tokens of one sequence. No torch here
 command line starts fast: token streams are tuples, arrays are made where the arithmetic is.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -142,11 +142,14 @@ class TrainingSample:
     base_length: int
     """Tokens without the appended target: the row's length when the WM weight is 0. Micro-batches
     are formed by it, so that PaW changes neither their number nor their members."""
+    ref_logprobs: tuple[float, ...] = ()
+    """[L] of the reference model at ACTION tokens; empty without a KL loss."""
     value_positions: tuple[int, ...] = ()
     """[turns] last prompt token of each turn, where the critic reads h_t."""
     value_targets: tuple[float, ...] = ()
     """[turns] return targets of the critic."""
     old_values: tuple[float, ...] = ()
     """[turns] the critic's values at the start of the update."""
-    turns: tuple[int, ...] = field(default=())
-    """[turns] index in the update's pool of each transition whose action stands in this row."""
+    turns: tuple[int, ...] = ()
+    """[turns] index in the update's pool of each transition whose action (or, in a row that only
+    predicts, whose target) stands in this row."""

@@ -1,0 +1,193 @@
+"""Plays episodes: sampler x environments -> groups of trajectories."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paw.envs.base import Observation, StepResult
+from paw.rollout.pool import Failure
+from paw.rollout.sampler import Sampler, SampleRequest
+from paw.text.dialogue import Dialogue, Prompt, Serializer
+from paw.types import Group, SampledAction, Task, Trajectory, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How episodes are played."""
+
+    max_turns: int
+    max_response_tokens: int
+    temperature: float
+    invalid_penalty: float
+    """Taken off the RL reward of an invalid turn."""
+    refused_is_invalid: bool
+    """A well-formed command that the environment refuses counts as invalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One episode to play."""
+
+    task: Task
+    group: int
+    index: int
+    environment_seed: int
+    sample_seed: tuple[int, ...]
+    """The trajectory's own randomness; the turn is appended."""
+
+
+class Environments(Protocol):
+    """What `collect` needs of the environment pool."""
+
+    def open(
+        self, requests: Sequence[tuple[int, Task, int]]
+    ) -> Mapping[int, Observation | Failure]: ...
+    def step(self, commands: Mapping[int, str]) -> Mapping[int, StepResult | Failure]: ...
+    def close_slots(self, slots: Sequence[int]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Episode:
+    plan: Plan
+    dialogue: Dialogue
+    observation: Observation
+    transitions: list[Transition] = field(default_factory=list)
+    success: bool = False
+    terminated: bool = False
+    score: float | None = None
+    failure: str | None = None
+
+    def trajectory(self) -> Trajectory:
+        return Trajectory(
+            task=self.plan.task,
+            group=self.plan.group,
+            index=self.plan.index,
+            transitions=tuple(self.transitions),
+            success=self.success,
+            terminated=self.terminated,
+            score=self.score,
+            failure=self.failure,
+        )
+
+
+def collect(
+    plans: Sequence[Plan],
+    sampler: Sampler,
+    environments: Environments,
+    serializer: Serializer,
+    limits: Limits,
+    on_turn: Callable[[int, int], None] = lambda turn, num_active: None,
+) -> list[Trajectory]:
+    """Play every plan to its end, all side by side, one turn of all at a time.
+
+    An episode ends when its task does (`terminated`), after `max_turns`, when the conversation has
+    no room for another response, or when its environment fails (`failure`).
+
+    Returns:
+        One trajectory per plan, in order.
+    """
+    sampler.reset()
+    opened = environments.open([(i, p.task, p.environment_seed) for i, p in enumerate(plans)])
+    episodes = []
+    for slot, plan in enumerate(plans):
+        first = opened[slot]
+        failure = first.reason if isinstance(first, Failure) else None
+        observation = Observation("") if isinstance(first, Failure) else first
+        episode = _Episode(plan, serializer.dialogue(plan.task), observation, failure=failure)
+        episode.dialogue.observe(observation.text, observation.commands)
+        episodes.append(episode)
+
+    active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
+    for turn in range(limits.max_turns):
+        prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
+        active = [s for s in active if turn == 0 or _has_room(prompts[s], serializer)]
+        if not active:
+            break
+        on_turn(turn, len(active))
+        requests = [
+            SampleRequest(s, prompts[s].token_ids, (*episodes[s].plan.sample_seed, turn))
+            for s in active
+        ]
+        actions = sampler.sample(
+            requests, temperature=limits.temperature, max_tokens=limits.max_response_tokens
+        )
+        responses = {s: serializer.response(a) for s, a in zip(active, actions, strict=True)}
+        parsed = {s: serializer.parse(r) for s, r in responses.items()}
+        results = environments.step({s: p.command for s, p in parsed.items()})
+        for slot, action in zip(active, actions, strict=True):
+            result = results[slot]
+            if isinstance(result, Failure):
+                episodes[slot].failure = result.reason
+                continue
+            valid = parsed[slot].well_formed and (result.valid or not limits.refused_is_invalid)
+            transition = make_transition(
+                serializer, prompts[slot], action, responses[slot], parsed[slot].command,
+                episodes[slot].observation.text, result, valid,
+                0.0 if valid else -limits.invalid_penalty,
+            )  # fmt: skip
+            _record(episodes[slot], action, transition, result)
+        done = [s for s in active if episodes[s].failure is not None or _ended(results[s])]
+        environments.close_slots(done)
+        finished = set(done)
+        active = [s for s in active if s not in finished]
+    environments.close_slots(active)
+    return [episode.trajectory() for episode in episodes]
+
+
+def make_transition(
+    serializer: Serializer,
+    prompt: Prompt,
+    action: SampledAction,
+    response: str,
+    command: str,
+    observation: str,
+    result: StepResult,
+    valid: bool,
+    penalty: float,
+) -> Transition:
+    """The record of one turn; an empty next observation is none."""
+    text = result.observation.text
+    target, num_cut = serializer.target(text) if text else ((), 0)
+    return Transition(
+        context_ids=prompt.context_ids,
+        context_roles=prompt.context_roles,
+        action=action,
+        response=response,
+        command=command,
+        reward=result.reward,
+        penalty=penalty,
+        valid=valid,
+        observation=observation,
+        next_observation=text or None,
+        next_observation_ids=target,
+        num_cut_tokens=num_cut,
+        prompt_cut_tokens=prompt.num_cut_tokens,
+    )
+
+
+def group_trajectories(trajectories: Sequence[Trajectory]) -> list[Group]:
+    """Trajectories of one update by their group, in order."""
+    members: dict[int, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        members.setdefault(trajectory.group, []).append(trajectory)
+    return [Group(m[0].task, tuple(m)) for _, m in sorted(members.items())]
+
+
+def _record(episode: _Episode, action: SampledAction, transition: Transition, result: StepResult) -> None:
+    episode.transitions.append(transition)
+    episode.observation = result.observation
+    episode.dialogue.act(action, transition.command)
+    episode.dialogue.observe(result.observation.text, result.observation.commands)
+    episode.success = bool(result.success)
+    episode.terminated = result.terminated
+    score = result.info.get("score")
+    episode.score = None if score is None else float(score)
+
+
+def _ended(result: StepResult | Failure) -> bool:
+    return isinstance(result, Failure) or result.terminated or result.truncated
+
+
+def _has_room(prompt: Prompt, serializer: Serializer) -> bool:
+    """A growing conversation ends where it passes the prompt limit; windows are cut to fit."""
+    return not serializer.append or len(prompt.token_ids) <= serializer.max_prompt_tokens

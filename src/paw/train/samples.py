@@ -1,0 +1,255 @@
+"""Serialise: from judged transitions to rows of tokens with a weight on every token.
+
+Denominators go into the weights here, once, over the whole update; the learner only sums. A row's
+target stands in the row where it can: behind the action (`window`), or already in the conversation
+(`append`). A target that cannot (a placebo, or a prediction without the action) gets a row of its
+own, which trains nothing else. A transition of weight 0 appends no token at all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from paw.train.config import AlgorithmConfig, PawConfig
+from paw.train.judge import Judgement, TransitionPool
+from paw.types import Role, SampledAction, TrainingSample, Transition
+
+ToUser = Callable[[SampledAction], tuple[int, ...]]
+"""The scaffold between an action and the next user text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sample's tokens before any weight: what the baseline would train on."""
+
+    token_ids: tuple[int, ...]
+    """[L]"""
+    roles: tuple[int, ...]
+    """[L]"""
+    turns: tuple[int, ...]
+    """[turns] pool index of each transition whose action stands here"""
+    action_starts: tuple[int, ...]
+    """[turns] first token of each action"""
+    action_ends: tuple[int, ...]
+    """[turns] one past its last token"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one selected transition shall predict."""
+
+    token_ids: tuple[int, ...]
+    weight: float
+    """transition weight / |o|, per token"""
+
+
+def base_rows(pool: TransitionPool, append: bool) -> list[Row]:
+    """`window`: a row per transition. `append`: a row per trajectory."""
+    if not append:
+        return [_row([i], [t]) for i, t in enumerate(pool.transitions)]
+    members: list[list[int]] = [[] for _ in range(len(pool.returns))]
+    for i, trajectory in enumerate(pool.trajectory.tolist()):
+        members[trajectory].append(i)
+    return [_row(m, [pool.transitions[i] for i in m]) for m in members]
+
+
+def choose_targets(
+    pool: TransitionPool,
+    judgement: Judgement,
+    paw: PawConfig,
+    encode: Callable[[str], tuple[int, ...]],
+    generator: torch.Generator,
+) -> tuple[dict[int, Target], float]:
+    """The target of every transition with a weight, and the share of them that differ from o_{t+1}.
+
+    `shuffled` permutes the observations among the selected transitions: sorted by length and text,
+    rotated by the count of the commonest text. No text meets itself unless one makes up more than
+    half of them, and lengths stay as near as they can.
+    """
+    weights = judgement.transition_weights.tolist()
+    chosen = [i for i, w in enumerate(weights) if w > 0]
+    true = {i: pool.transitions[i].next_observation_ids for i in chosen}
+    if paw.target == "shuffled":
+        ids = _shuffle(true)
+    elif paw.target == "random":
+        vocabulary = sorted({token for target in true.values() for token in target})
+        ids = {}
+        for i, target in true.items():
+            draw = torch.randint(len(vocabulary), (len(target),), generator=generator)
+            ids[i] = tuple(vocabulary[j] for j in draw.tolist())
+    elif paw.target == "repeat_current":
+        limit = paw.max_observation_tokens
+        ids = {i: encode(pool.transitions[i].observation)[:limit] or true[i] for i in chosen}
+    else:
+        ids = true
+    changed = sum(ids[i] != true[i] for i in chosen)
+    targets = {i: Target(ids[i], weights[i] / len(ids[i])) for i in chosen}
+    return targets, changed / len(chosen) if chosen else 0.0
+
+
+def make_samples(
+    pool: TransitionPool,
+    rows: Sequence[Row],
+    judgement: Judgement,
+    targets: dict[int, Target],
+    old_logprobs: Sequence[Sequence[float]],
+    values: Sequence[float] | None,
+    to_user: ToUser,
+    algorithm: AlgorithmConfig,
+    paw: PawConfig,
+) -> list[TrainingSample]:
+    """Rows with weights; then the rows that only predict.
+
+    Args:
+        pool: P transitions.
+        rows: the base rows of `pool`.
+        judgement: advantages and weights.
+        targets: by pool index.
+        old_logprobs: [P] of [A], log-probs of each action's tokens at the start of the update.
+        values: [P] critic values at the start of the update, for PPO.
+        to_user: scaffold before a target.
+        algorithm: for the aggregation of the policy loss.
+        paw: for the condition of the prediction.
+    """
+    scale = judgement.policy_scale
+    num_tokens = sum(len(t.action.token_ids) for t in pool.transitions)
+    per_trajectory = [0] * len(pool.returns)
+    for i, transition in zip(pool.trajectory.tolist(), pool.transitions, strict=True):
+        per_trajectory[i] += len(transition.action.token_ids)
+
+    def token_weight(i: int) -> float:
+        if algorithm.aggregation == "token":
+            return scale / num_tokens
+        return scale / (len(per_trajectory) * per_trajectory[int(pool.trajectory[i])])
+
+    advantages = judgement.advantages.tolist()
+    returns = None if judgement.value_targets is None else judgement.value_targets.tolist()
+    samples, forks = [], []
+    for row in rows:
+        length = len(row.token_ids)
+        policy, advantage, old = [0.0] * length, [0.0] * length, [0.0] * length
+        for i, start, end in zip(row.turns, row.action_starts, row.action_ends, strict=True):
+            policy[start:end] = [token_weight(i)] * (end - start)
+            advantage[start:end] = [advantages[i]] * (end - start)
+            old[start:end] = old_logprobs[i]
+        sample = TrainingSample(
+            token_ids=row.token_ids,
+            roles=row.roles,
+            old_logprobs=tuple(old),
+            advantages=tuple(advantage),
+            policy_weights=tuple(policy),
+            wm_weights=(0.0,) * length,
+            base_length=length,
+            turns=row.turns,
+        )
+        if returns is not None and values is not None:
+            sample = replace(
+                sample,
+                value_positions=tuple(start - 1 for start in row.action_starts),
+                value_targets=tuple(returns[i] for i in row.turns),
+                old_values=tuple(values[i] for i in row.turns),
+            )
+        sample, left = _place(sample, row, pool, targets, to_user, paw)
+        samples.append(sample)
+        forks += [_fork(row, i, pool.transitions[i], t, to_user, paw) for i, t in left.items()]
+    return samples + forks
+
+
+def _row(indices: Sequence[int], transitions: Sequence[Transition]) -> Row:
+    ids: list[int] = []
+    roles: list[int] = []
+    starts, ends = [], []
+    for transition in transitions:
+        action = transition.action.token_ids
+        ids += transition.context_ids
+        roles += transition.context_roles
+        starts.append(len(ids))
+        ids += action
+        roles += [int(Role.ACTION)] * len(action)
+        ends.append(len(ids))
+    return Row(tuple(ids), tuple(roles), tuple(indices), tuple(starts), tuple(ends))
+
+
+def _place(
+    sample: TrainingSample,
+    row: Row,
+    pool: TransitionPool,
+    targets: dict[int, Target],
+    to_user: ToUser,
+    paw: PawConfig,
+) -> tuple[TrainingSample, dict[int, Target]]:
+    """Put weights on the targets that stand in the row, or right behind its end; return the rest."""
+    wm = list(sample.wm_weights)
+    left: dict[int, Target] = {}
+    appended = sample
+    spans = list(zip(row.action_ends, [s for s in row.action_starts[1:]] + [None], strict=True))
+    for i, (end, following) in zip(row.turns, spans, strict=True):
+        target = targets.get(i)
+        if target is None:
+            continue
+        if paw.condition == "no_action":
+            left[i] = target
+        elif following is None:
+            scaffold = to_user(pool.transitions[i].action)
+            appended = _append(sample, scaffold, target)
+        else:
+            observed = [p for p in range(end, following) if row.roles[p] == Role.OBSERVATION]
+            observed = observed[: len(target.token_ids)]
+            if tuple(row.token_ids[p] for p in observed) == target.token_ids:
+                for p in observed:
+                    wm[p] = target.weight
+            else:
+                left[i] = target
+    wm += appended.wm_weights[len(wm) :]
+    return replace(appended, wm_weights=tuple(wm)), left
+
+
+def _append(sample: TrainingSample, scaffold: tuple[int, ...], target: Target) -> TrainingSample:
+    """`sample` with a target behind its last token."""
+    count, length = len(target.token_ids), len(scaffold) + len(target.token_ids)
+    zeros = (0.0,) * length
+    roles = (int(Role.SCAFFOLD),) * len(scaffold) + (int(Role.OBSERVATION),) * count
+    return replace(
+        sample,
+        token_ids=sample.token_ids + scaffold + target.token_ids,
+        roles=sample.roles + roles,
+        old_logprobs=sample.old_logprobs + zeros,
+        advantages=sample.advantages + zeros,
+        policy_weights=sample.policy_weights + zeros,
+        wm_weights=sample.wm_weights + (0.0,) * len(scaffold) + (target.weight,) * count,
+    )
+
+
+def _fork(
+    row: Row, index: int, transition: Transition, target: Target, to_user: ToUser, paw: PawConfig
+) -> TrainingSample:
+    """A row of its own for one target: h_t [a_t] header target; it trains nothing else."""
+    at = row.turns.index(index)
+    nothing = SampledAction((), (), None, finished=False)
+    with_action = paw.condition == "action"
+    end = row.action_ends[at] if with_action else row.action_starts[at]
+    zeros = (0.0,) * end
+    prefix = TrainingSample(
+        token_ids=row.token_ids[:end],
+        roles=row.roles[:end],
+        old_logprobs=zeros,
+        advantages=zeros,
+        policy_weights=zeros,
+        wm_weights=zeros,
+        base_length=end,
+        turns=(index,),
+    )
+    fork = _append(prefix, to_user(transition.action if with_action else nothing), target)
+    return replace(fork, base_length=len(fork.token_ids))
+
+
+def _shuffle(true: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    order = sorted(true, key=lambda i: (len(true[i]), true[i], i))
+    if not order:
+        return {}
+    counts: dict[tuple[int, ...], int] = {}
+    for target in true.values():
+        counts[target] = counts.get(target, 0) + 1
+    shift = max(counts.values())
+    return {i: true[order[(k + shift) % len(order)]] for k, i in enumerate(order)}
