@@ -214,7 +214,7 @@ class EnvironmentPool:
                 raise RuntimeError(f"slot {slot} is not open")
             if self._episodes[slot].ended:
                 raise RuntimeError(f"slot {slot}: its episode has ended")
-        return self._play([self._step(slot, command) for slot, command in commands.items()])
+        return self._play([Step(slot, command) for slot, command in commands.items()])
 
     def close_slots(self, slots: Iterable[int]) -> None:
         """Free the environments in `slots`; those not open are ignored."""
@@ -249,7 +249,7 @@ class EnvironmentPool:
                 self._receive(0)  # a worker that died since the last turn is nobody's fault
                 shares: list[list[Job]] = [[] for _ in self._workers]
                 for job in jobs:
-                    shares[job.slot % len(shares)].append(job)
+                    shares[job.slot % len(shares)].append(self._with_replay(job))
                 for index, share in enumerate(shares):
                     self._send(self._workers[index], share)
                 self._watch(lambda worker: bool(worker.pending))
@@ -272,11 +272,12 @@ class EnvironmentPool:
             episode.ended = answer.terminated or answer.truncated
             episode.lost = False
 
-    def _step(self, slot: int, command: str) -> Step:
-        e = self._episodes[slot]
-        if not e.lost:
-            return Step(slot, command)
-        return Step(slot, command, Replay(e.task, e.seed, tuple(e.commands), e.observation))
+    def _with_replay(self, job: Job) -> Job:
+        """The same job, with what rebuilds its environment where that went with its worker."""
+        if not isinstance(job, Step) or not self._episodes[job.slot].lost:
+            return job
+        e = self._episodes[job.slot]
+        return job._replace(replay=Replay(e.task, e.seed, tuple(e.commands), e.observation))
 
     # What follows deals with processes.
 
@@ -356,8 +357,7 @@ class EnvironmentPool:
                 episode.lost = True
         if jobs:
             self._record(jobs.pop(0), Failure(reason or end))
-        again = [self._step(j.slot, j.command) if isinstance(j, Step) else j for j in jobs]
-        self._send(self._workers[index], again)
+        self._send(self._workers[index], [self._with_replay(job) for job in jobs])
 
     def _end(self, worker: _Worker) -> str:
         """Kill, reap and forget one worker; says how it ended."""
