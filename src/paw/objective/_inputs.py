@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def as_float(values: Tensor) -> Tensor:
-    """At least float32: float32 and float64 kept, half precision upcast, integers to the default."""
+    """float32 and float64 kept, half precision upcast, integers to the default float."""
     if not values.is_floating_point():
         return values.to(torch.get_default_dtype())
     # bfloat16 has 8 bits: exp and 1 - p would lose every probability near 0.

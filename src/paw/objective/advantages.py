@@ -66,7 +66,7 @@ def leave_one_out_advantages(returns: Tensor, group: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, `group` holds no integers, returns not finite.
 
-    Reference: Ahmadian et al. 2024, arXiv 2402.14740, Eq. 6; Kool et al. 2019.
+    Reference: Ahmadian et al. 2024, arXiv 2402.14740; Kool et al. 2019.
     """
     deviations, index, counts = _deviations(returns, group)
     return deviations * (counts / (counts - 1).clamp(min=1))[index]
@@ -140,7 +140,7 @@ def gigpo_advantages(
         ValueError: as `group_relative_advantages` and `discounted_returns`, or a trajectory
             outside 0..N-1.
 
-    Reference: Feng et al. 2025, arXiv 2505.10978, Eqs. 3 to 8.
+    Reference: Feng et al. 2025, arXiv 2505.10978.
     """
     check_vectors(rewards=rewards, trajectory=trajectory, turn=turn, anchor=anchor)
     check_indices(returns.numel(), trajectory=trajectory)
@@ -149,7 +149,7 @@ def gigpo_advantages(
     episode = group_relative_advantages(returns, group, scale_by_std)[trajectory]
     step_returns = discounted_returns(rewards, trajectory, turn, discount)
     _, step_group = torch.unique(
-        torch.stack([group[trajectory], anchor]), dim=1, return_inverse=True
+        torch.stack([group[trajectory].long(), anchor.long()]), dim=1, return_inverse=True
     )
     step = group_relative_advantages(step_returns, step_group, scale_by_std)
     return episode + step_weight * step

@@ -28,7 +28,7 @@ def anchor_labels(
     Raises:
         ValueError: lengths differ, or similarity outside (0, 1].
 
-    Reference: Feng et al. 2025, arXiv 2505.10978, Section 4.2 (anchor state grouping).
+    Reference: Feng et al. 2025, arXiv 2505.10978 (anchor state grouping).
     """
     groups = group.tolist() if isinstance(group, Tensor) else list(group)
     if len(texts) != len(groups):

@@ -20,7 +20,7 @@ def token_entropy(logits: Tensor) -> Tensor:
 
     Works on a float32 copy of `logits`: give it the action positions only, in chunks.
 
-    Reference: arXiv 2606.02388, Section 3 (the prose of Eq. 4: entropy of token distributions).
+    Reference: arXiv 2606.02388, Eq. 4 as its prose has it: the entropy of token distributions.
     """
     if logits.dim() < 1 or logits.shape[-1] == 0:
         raise ValueError(f"logits must be [..., V] with V >= 1, got {list(logits.shape)}")

@@ -38,7 +38,7 @@ def mean_absolute_error(logprobs: Tensor) -> Tensor:
     Returns:
         [...] in [0, 1], at least float32; 1 with gradient 0 at log-prob -inf.
 
-    Reference: arXiv 2606.02388, Eq. 7; Ghosh et al. 2017, arXiv 1712.09482.
+    Reference: arXiv 2606.02388, Eqs. 7 to 9 without the mask; Ghosh et al. 2017, arXiv 1712.09482.
     """
     return -torch.expm1(as_float(logprobs))
 

@@ -47,13 +47,12 @@ def clipped_surrogate(
         )
     advantages = constant(advantages)
     log_ratio = (as_float(logprobs) - constant(old_logprobs)).masked_fill(advantages == 0, 0.0)
-    # For A > 0 only the upper clip can hold, for A < 0 only the lower. Clipping the logarithm keeps
-    # a ratio that would overflow out of the graph: inf with gradient 0 is nan.
-    ratio = torch.where(
-        advantages > 0,
-        log_ratio.clamp(max=math.log1p(clip_high)).exp(),
-        log_ratio.exp().clamp(min=1 - clip_low),
-    )
+    # For A > 0 only the upper clip can hold, for A < 0 only the lower. The upper one clips the
+    # logarithm: a ratio that overflows would put inf times a gradient of 0 into the graph.
+    upper = torch.full_like(log_ratio, math.inf)
+    upper = upper.masked_fill(advantages > 0, math.log1p(clip_high))
+    ratio = log_ratio.clamp(max=upper).exp()
+    ratio = torch.where(advantages < 0, ratio.clamp(min=1 - clip_low), ratio)
     return -advantages * ratio
 
 
@@ -70,7 +69,8 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
         ref_logprobs: [...] under the reference; no gradient.
 
     Returns:
-        [...] at least float32; 0 where both agree, inf where just one of them is -inf.
+        [...] at least float32; 0 where both agree, inf where the reference is -inf, nan where the
+        policy is (such a token cannot have been sampled).
 
     Raises:
         ValueError: shapes differ.
