@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from paw.model.packing import Packed, packed_hidden
+from paw.model.packing import Packed, SegmentAttention, packed_hidden
 from paw.model.policy import Policy, copy_parameters
 
 
@@ -40,11 +40,12 @@ class Critic:
             positions: [S] long, indices into `packed.token_ids` (the last prompt token of a turn).
         """
         with self._autocast():
-            hidden = packed_hidden(self.backbone, packed)[positions]
+            attend = SegmentAttention(packed.boundaries)
+            hidden = packed_hidden(self.backbone, packed.token_ids, packed.position_ids, attend)
         wide = torch.promote_types(self.head.weight.dtype, torch.float32)
         # The head alone runs wide: returns differ by less than bf16 resolves.
         return nn.functional.linear(
-            hidden.to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
+            hidden[positions].to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
         ).squeeze(1)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -74,7 +74,8 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_logprobs, _grad_entropy):
+    def backward(ctx, *grad_outputs):
+        grad_logprobs = grad_outputs[0]
         if grad_logprobs is None:
             return None, None, None, None, None
         hidden, weight, targets, bias, log_normaliser = ctx.saved_tensors

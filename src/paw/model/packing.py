@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -75,9 +75,9 @@ class Attend(Protocol):
 class SegmentAttention:
     """Causal attention within each row of a pack (see `Attend`)."""
 
-    def __init__(self, packed: Packed):
-        self.boundaries = packed.boundaries
-        self.max_length = max(b - a for a, b in pairwise(packed.boundaries))
+    def __init__(self, boundaries: tuple[int, ...]):
+        self.boundaries = boundaries
+        self.max_length = max(b - a for a, b in pairwise(boundaries))
         self._offsets: Tensor | None = None
 
     def __call__(
@@ -119,25 +119,26 @@ class SegmentAttention:
         return out[None]
 
 
-def packed_hidden(backbone: nn.Module, packed: Packed, attend: Attend | None = None) -> Tensor:
-    """Final hidden states of a decoder over a pack.
+def packed_hidden(backbone: Any, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
+    """Final hidden states of a decoder over tokens laid end to end.
 
     Args:
         backbone: a decoder prepared by `use_packed_attention`.
-        packed: T tokens.
-        attend: how they attend; by default causally within each row.
+        token_ids: [T] long.
+        position_ids: [T] long, each token's place in its own sequence.
+        attend: what each token attends to.
 
     Returns:
         [T, H], after the final norm.
     """
     outputs = backbone(
-        input_ids=packed.token_ids[None],
-        position_ids=packed.position_ids[None],
+        input_ids=token_ids[None],
+        position_ids=position_ids[None],
         # A 4-D mask is taken as it is, so transformers builds none of its own and looks for no
         # packed rows; `paw_segments` ignores it.
-        attention_mask=torch.zeros(1, 1, 1, 1, device=packed.token_ids.device),
+        attention_mask=torch.zeros(1, 1, 1, 1, device=token_ids.device),
         use_cache=False,
-        attend=attend or SegmentAttention(packed),
+        attend=attend,
     )
     return outputs.last_hidden_state[0]
 
@@ -181,7 +182,8 @@ def _flash_varlen() -> Callable[..., Tensor] | None:
         return None
     # Earlier torch versions have the function with neither grouped heads nor a window.
     wanted = {"scale", "window_size", "enable_gqa"}
-    return varlen_attn if wanted <= inspect.signature(varlen_attn).parameters.keys() else None
+    known = inspect.signature(varlen_attn).parameters.keys()
+    return cast(Callable[..., Tensor], varlen_attn) if wanted <= known else None
 
 
 _varlen_attn = _flash_varlen()

@@ -14,7 +14,14 @@ from transformers import AutoModelForCausalLM
 
 from paw.errors import UserError, nearest
 from paw.model.head import token_logprobs
-from paw.model.packing import Attend, Packed, pack, packed_hidden, use_packed_attention
+from paw.model.packing import (
+    Attend,
+    Packed,
+    SegmentAttention,
+    pack,
+    packed_hidden,
+    use_packed_attention,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -131,15 +138,16 @@ class Policy:
         return self._logprobs(packed, positions)
 
     def _logprobs(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.hidden(packed)[positions - 1]
+        attend = SegmentAttention(packed.boundaries)
+        hidden = self.hidden(packed.token_ids, packed.position_ids, attend)[positions - 1]
         head = self.model.get_output_embeddings()
         targets = packed.token_ids[positions]
         return token_logprobs(hidden, head.weight, targets, getattr(head, "bias", None))
 
-    def hidden(self, packed: Packed, attend: Attend | None = None) -> Tensor:
-        """Final hidden states [T, H] of a pack, in the compute dtype."""
+    def hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
+        """Final hidden states [T, H] in the compute dtype; see `packed_hidden`."""
         with self.autocast():
-            hidden = packed_hidden(self.backbone, packed, attend)
+            hidden = packed_hidden(self.backbone, token_ids, position_ids, attend)
         return hidden if self.compute_dtype is None else hidden.to(self.compute_dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
