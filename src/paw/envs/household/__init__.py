@@ -85,6 +85,8 @@ class Household(TaskSource):
 
     def _game(self, task: Task) -> Game:
         prefix, _, number = task.id.rpartition("/")
-        if prefix != f"{self.split}/level{self.level}" or not number.isdecimal():
-            raise UserError(f"household {self.split}, level {self.level}, has no task {task.id!r}")
-        return generate(self.split, self.level, int(number))
+        if prefix == f"{self.split}/level{self.level}" and number.isdecimal():
+            game = generate(self.split, self.level, int(number))
+            if game.id == task.id:
+                return game
+        raise UserError(f"household {self.split}, level {self.level}, has no task {task.id!r}")

@@ -7,9 +7,10 @@ from `random.Random(text).random()` alone, the one sequence that Python promises
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from itertools import chain, groupby
 from random import Random
 
 GOALS = {
@@ -189,16 +190,30 @@ def generate(split: str, level: int, number: int) -> Game:
         if zlib.crc32(_describe(contents).encode()) % 4 in _BUCKETS[split]:
             break
     wording = GOALS[kind][int(rng.random() * LEVELS[level].wordings)]
-    objects = sorted((o for found in contents.values() for o in found), key=_listing_key)
+    task_id = f"{split}/level{level}/{number:05d}"
+    return build(task_id, kind, wording, object_type, place_type, contents)
+
+
+def build(
+    task_id: str,
+    kind: str,
+    wording: str,
+    object_type: str,
+    place_type: str,
+    contents: Mapping[str, Sequence[str]],
+) -> Game:
+    """The game of a room and a goal; `contents` in any order."""
+    objects = sorted(chain.from_iterable(contents.values()), key=_listing_key)
+    receptacles = sorted(contents, key=_listing_key)
     return Game(
-        id=f"{split}/level{level}/{number:05d}",
+        id=task_id,
         kind=kind,
         instruction=wording.format(object=object_type, place=place_type),
         object_type=object_type,
         place_type=place_type,
-        contents=contents,
+        contents={r: tuple(sorted(contents[r], key=_listing_key)) for r in receptacles},
         rank={name: i for i, name in enumerate(objects)},
-        go_commands=tuple(sorted(f"go to {r}" for r in contents)),
+        go_commands=tuple(sorted(f"go to {r}" for r in receptacles)),
     )
 
 
@@ -224,22 +239,25 @@ def _draw(rng: Random, level: Level, kind: str) -> tuple[str, str, dict[str, tup
     present += _draw_limited(
         rng, level.objects, level.num_objects - len(present), level.max_same, present
     )
+    by_type = {t: [*names] for t, names in groupby(receptacles, key=type_of)}
+    places = {t: _places(t, by_type, place_type if t == object_type else None) for t in {*present}}
     placed: dict[str, list[str]] = {r: [] for r in receptacles}
     for name in _numbered(present):
-        avoid = place_type if type_of(name) == object_type else None
-        placed[_place(rng, type_of(name), receptacles, avoid)].append(name)
+        usual, allowed = places[type_of(name)]
+        place = _pick(rng, usual if usual and rng.random() < USUAL_SHARE else allowed)
+        placed[place].append(name)
     contents = {r: tuple(sorted(found, key=_listing_key)) for r, found in placed.items()}
     return object_type, place_type, contents
 
 
-def _place(rng: Random, object_type: str, receptacles: list[str], avoid: str | None) -> str:
-    """A receptacle for an object: its usual places first, never of the type `avoid`."""
-    lamp = object_type in LAMPS
-    allowed = [
-        r for r in receptacles if type_of(r) != avoid and not (lamp and type_of(r) in CLOSABLE)
-    ]
-    usual = [r for r in allowed if type_of(r) in USUAL_PLACES[object_type]]
-    return _pick(rng, usual if usual and rng.random() < USUAL_SHARE else allowed)
+def _places(
+    object_type: str, by_type: dict[str, list[str]], avoid: str | None
+) -> tuple[list[str], list[str]]:
+    """Where an object may be, usual places and all; never in a receptacle of the type `avoid`."""
+    barred = CLOSABLE if object_type in LAMPS else ()
+    allowed = {t: names for t, names in by_type.items() if t != avoid and t not in barred}
+    usual = [allowed.get(t, []) for t in sorted(USUAL_PLACES[object_type])]
+    return [*chain.from_iterable(usual)], [*chain.from_iterable(allowed.values())]
 
 
 def _pick(rng: Random, values: Sequence[str]) -> str:
