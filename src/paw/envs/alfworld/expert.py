@@ -29,7 +29,7 @@ VERB_OF_STATE = {"clean": "clean", "hot": "heat", "cool": "cool"}
 
 _SENTENCES = (
     r"(?:look at|examine the) (?P<object>\w+) (?:under|with) the (?P<lamp>\w+)\.",
-    r"(?:put two|find two) (?P<two>\w+) (?:in|on|and put them in|and put them on) (?P<target>\w+)\.",
+    r"(?:put|find) two (?P<two>\w+) (?:and put them )?(?:in|on) (?P<target>\w+)\.",
     r"(?P<verb>clean|heat|cool) some (?P<object>\w+) and put it (?:in|on) (?P<target>\w+)\.",
     r"put (?:a|some) (?:(?P<state>clean|hot|cool) )?(?P<object>\w+) (?:in|on) (?P<target>\w+)\.",
 )

@@ -18,9 +18,7 @@ TASK = "Your task is to: "
 STATES = ("clean", "hot", "cool")
 
 _SENTENCE = re.compile(TASK + r'((?:[^"\\]|\\.)*)"')
-_ENTITY = re.compile(r"(\S+)\s+-\s+(object|receptacle)\b")
 _FACT = re.compile(r"\((\w+) ([^\s()]+)(?: ([^\s()]+))?\)")
-_CAN_CONTAIN = re.compile(r"(?:\(canContain \w+ \w+\)\s*)+")
 
 _PLACED = r"\(objectType \?{o} (?P<object>\w+)\) \(receptacleType \?r (?P<target>\w+)\) "
 _GOALS = {
@@ -144,24 +142,19 @@ def parse_game(text: str) -> Game:
 
 def _build(problem: str, task: str, walkthrough: tuple[str, ...]) -> Game:
     declared, init, goal = _sections(problem)
-    ids = {"object": [], "receptacle": []}
-    for entity, kind in _ENTITY.findall(declared):
+    facts, can_contain = _facts(init)
+    # Things of which no fact speaks do not exist for the official engine, which numbers the rest.
+    mentioned = {entity for pairs in facts.values() for pair in pairs for entity in pair}
+    ids: dict[str, list[str]] = {"object": [], "receptacle": []}
+    words = declared.replace(")", " ").split()
+    for i, word in enumerate(words[:-1]):
         # Names of types are declared as objects too; only placed things have "_bar_" in the id.
-        if "_bar_" in entity:
-            ids[kind].append(entity)
+        if word == "-" and words[i + 1] in ids and "_bar_" in words[i - 1]:
+            if words[i - 1] in mentioned:
+                ids[words[i + 1]].append(words[i - 1])
     names = _names([*ids["object"], *ids["receptacle"]])
     objects = {e: i for i, e in enumerate(sorted(ids["object"], key=str.lower))}
     receptacles = {e: i for i, e in enumerate(sorted(ids["receptacle"], key=str.lower))}
-
-    block = _CAN_CONTAIN.search(init)
-    can_contain: frozenset[tuple[str, str]] = frozenset()
-    if block is not None:
-        can_contain = _parse_can_contain(block[0])
-        init = init[: block.start()] + init[block.end() :]
-    facts: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for predicate, first, second in _FACT.findall(init):
-        facts[predicate].append((first, second))
-    can_contain = can_contain.union(facts["canContain"]) if facts["canContain"] else can_contain
 
     places: dict[str, int] = {}
     for _, place in facts["receptacleAtLocation"]:
@@ -232,10 +225,28 @@ def _names(ids: list[str]) -> dict[str, str]:
     return names
 
 
+Facts = dict[str, list[tuple[str, str]]]
+"""Predicate -> its one or two arguments, "" for a missing second one."""
+
+
+def _facts(init: str) -> tuple[Facts, frozenset[tuple[str, str]]]:
+    """The initial facts, `canContain` apart."""
+    start, end = init.find("(canContain"), init.rfind("(canContain")
+    start, end = (start, init.find(")", end) + 1) if start >= 0 else (0, 0)
+    can_contain, facts = _parse_block(init[start:end])
+    facts = defaultdict(list, {name: list(pairs) for name, pairs in facts.items()})
+    for predicate, first, second in _FACT.findall(init[:start] + init[end:]):
+        facts[predicate].append((first, second))
+    return facts, can_contain
+
+
 @lru_cache(maxsize=256)
-def _parse_can_contain(block: str) -> frozenset[tuple[str, str]]:
-    # Half of a problem's facts, and the same few blocks in all games.
-    return frozenset((first, second) for _, first, second in _FACT.findall(block))
+def _parse_block(block: str) -> tuple[frozenset[tuple[str, str]], Facts]:
+    """The part with the `canContain` facts: half of all, and one of a few texts in all games."""
+    facts: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for predicate, first, second in _FACT.findall(block):
+        facts[predicate].append((first, second))
+    return frozenset(facts.pop("canContain", ())), dict(facts)
 
 
 def _grouped(pairs) -> dict[int, tuple[int, ...]]:
@@ -251,10 +262,9 @@ def _parse_goal(
     receptacle_types: dict[int, str],
     attributes: dict[str, frozenset[int]],
 ) -> Goal:
-    for name, pattern in _GOAL_PATTERNS.items():
-        if match := pattern.match(goal):
-            break
-    else:
+    matches = ((name, pattern.match(goal)) for name, pattern in _GOAL_PATTERNS.items())
+    name, match = next(((n, m) for n, m in matches if m), ("", None))
+    if match is None:
         raise GameFileError(f"the problem has a goal of unknown form: {goal[:80]}...")
     found = match.groupdict()
     objects = frozenset(o for o, t in object_types.items() if t == found["object"])

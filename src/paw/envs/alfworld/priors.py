@@ -29,7 +29,7 @@ def count_priors(source: Alfworld) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    source = Alfworld("train", *sys.argv[1:2])
+    source = Alfworld("train", data_dir=sys.argv[1] if sys.argv[1:] else None)
     path = Path(__file__).with_name("priors.json")
     path.write_text(json.dumps(count_priors(source), separators=(",", ":")) + "\n", "utf-8")
     print(f"{path}: {path.stat().st_size} bytes from {len(source)} games")
