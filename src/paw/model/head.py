@@ -74,7 +74,7 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grad_outputs):
+    def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_logprobs = grad_outputs[0]
         if grad_logprobs is None:
             return None, None, None, None, None
