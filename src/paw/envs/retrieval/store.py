@@ -1,0 +1,158 @@
+"""The passages of a corpus in one memory-mapped file, in the order of their ids.
+
+Files in an index directory: `passages.bin`, records of id, title and text as UTF-8 behind one
+another, and `spans.npy` [N, 4] int64, the four boundaries of each record. Nothing is decoded before
+it is retrieved, so many processes share one copy and memory stays flat.
+"""
+
+import itertools
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from paw.envs.retrieval.base import Passage, split_contents
+from paw.envs.retrieval.files import clean, read_rows
+from paw.errors import UserError
+
+IdKey = tuple[int, int, str, str]
+
+
+def id_key(passage_id: str) -> IdKey:
+    """The order of ids, in which equal scores are ranked: numbers by value, then other strings."""
+    if passage_id.isascii() and passage_id.isdigit():
+        digits = passage_id.lstrip("0")
+        return 0, len(digits), digits, passage_id
+    return 1, 0, passage_id, passage_id
+
+
+def read_corpus(path: str | Path) -> Iterator[tuple[int, Passage]]:
+    """(line number, passage) of a corpus file: rows of `id` and `contents`, or `id, title, text`.
+
+    Raises:
+        UserError: unreadable file, or a row without these fields.
+    """
+    for number, row in read_rows(path):
+        where = f"{path}, line {number}"
+        passage_id, contents, text = row.get("id"), row.get("contents"), row.get("text")
+        title = row.get("title")
+        if isinstance(passage_id, bool) or not isinstance(passage_id, str | int):
+            raise UserError(f'{where}: a passage needs an "id" (string or whole number)')
+        if isinstance(text, str):
+            title = title if isinstance(title, str) else ""
+        elif isinstance(contents, str):
+            title, text = split_contents(contents)
+        else:
+            found = ", ".join(map(str, row)) or "none"
+            raise UserError(
+                f'{where}: a passage needs "contents" or "title" and "text"; it has: {found}'
+            )
+        title = " ".join(clean(title).split())
+        yield number, Passage(str(passage_id), title, clean(text).strip())
+
+
+def map_array(path: Path) -> np.ndarray:
+    """A memory-mapped array, as a plain ndarray: slices of `np.memmap` objects are slow."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+class PassageWriter:
+    """Writes the store while the corpus streams by."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._spans: list[np.ndarray] = []
+        self._lines: list[int] = []
+
+    def write(self, passages: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
+        """Store each passage and hand it on; in the order of the file.
+
+        Raises:
+            UserError: no passage at all, or an id that stands twice.
+        """
+        position = 0
+        with (self.directory / "passages.bin").open("wb") as file:
+            for line, passage in passages:
+                fields = [
+                    field.encode("utf-8", "replace")
+                    for field in (passage.id, passage.title, passage.text)
+                ]
+                ends = np.cumsum([position, *map(len, fields)], dtype=np.int64)
+                position = int(ends[-1])
+                file.write(b"".join(fields))
+                self._spans.append(ends)
+                self._lines.append(line)
+                yield passage
+
+    def finish(self, corpus: str | Path) -> np.ndarray:
+        """Write `spans.npy` and return `rank` [N]: the place by id of each passage of the file."""
+        if not self._spans:
+            raise UserError(f"{corpus} has no passage")
+        spans = np.stack(self._spans)
+        np.save(self.directory / "spans.npy", spans)
+        with PassageStore(self.directory) as store:
+            keys = [id_key(store.id(i)) for i in range(len(store))]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        for first, second in itertools.pairwise(order):
+            if keys[first] == keys[second]:
+                raise UserError(
+                    f"{corpus}, line {self._lines[second]}: id {keys[first][3]!r} stands in line "
+                    f"{self._lines[first]} already; ids must be unique"
+                )
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        np.save(self.directory / "spans.npy", spans[order])
+        return rank
+
+
+class PassageStore:
+    """Reads passages by place. Picklable: a copy maps the same file."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self._spans = map_array(self.directory / "spans.npy")
+        with (self.directory / "passages.bin").open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if self._spans.ndim != 2 or self._spans[-1].max() > len(self._bytes):
+            raise UserError(f"{directory}: the index is damaged; build it again")
+
+    def __reduce__(self) -> tuple[type["PassageStore"], tuple[Path]]:
+        return PassageStore, (self.directory,)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __enter__(self) -> "PassageStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bytes.close()
+
+    def id(self, place: int) -> str:
+        """The id of passage number `place`."""
+        start, end = self._spans[place, :2].tolist()
+        return self._bytes[start:end].decode()
+
+    def get(self, place: int, score: float = 0.0) -> Passage:
+        """Passage number `place`, in the order of ids."""
+        a, b, c, d = self._spans[place].tolist()
+        record = self._bytes[a:d]
+        return Passage(
+            record[: b - a].decode(),
+            record[b - a : c - a].decode(),
+            record[c - a :].decode(),
+            score,
+        )
+
+    def find(self, passage_id: str) -> Passage | None:
+        """The passage of that id."""
+        key = id_key(passage_id)
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if id_key(self.id(middle)) < key:
+                low = middle + 1
+            else:
+                high = middle
+        return self.get(low) if low < len(self) and self.id(low) == passage_id else None

@@ -1,0 +1,166 @@
+"""Question files: JSON lines of FlashRAG and Search-R1, Parquet of Search-R1 and verl-agent."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paw.envs.retrieval.files import clean, read_rows
+from paw.envs.search_qa.scoring import normalize_answer
+from paw.errors import UserError
+
+DATA_SETS = (
+    "nq",
+    "triviaqa",
+    "popqa",
+    "hotpotqa",
+    "2wikimultihopqa",
+    "musique",
+    "bamboogle",
+)
+"""The seven evaluation sets of the protocol."""
+
+SUFFIXES = tuple(
+    f".{kind}{packed}" for kind in ("jsonl", "parquet", "json") for packed in ("", ".gz", ".zst")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question and what counts as its answer."""
+
+    id: str
+    """As in the file; unique only within its data set and split."""
+    data_set: str
+    text: str
+    """Ends in a question mark."""
+    golden_answers: tuple[str, ...]
+    supporting_ids: tuple[str, ...]
+    """Ids of the paragraphs that hold the evidence; empty where nobody marked them."""
+
+
+def data_set_name(source: str) -> str:
+    """The protocol's name for a `data_source`: "hotpotqa/hotpot_qa" and "searchR1_hotpotqa" give
+    "hotpotqa"; a name that is none of the seven stays as it is."""
+    words = re.split(r"[\W_]+", source.lower())
+    for name in DATA_SETS:
+        if name in words:
+            return name
+    return source.strip()
+
+
+def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Question]:
+    """The questions of a file; `data_set` names the set of rows that name none themselves.
+
+    Raises:
+        UserError: unreadable file, or a row without question, or without a usable gold answer.
+    """
+    first: dict[tuple[str, str], int] = {}
+    for number, row in read_rows(path):
+        where = f"{path}, line {number}"
+        source = row.get("data_source")
+        name = data_set_name(source) if isinstance(source, str) and source.strip() else data_set
+        name = name or Path(path).name.partition(".")[0]
+        row_id = row.get("id")
+        row_id = _extra(row, "index", number - 1) if row_id is None else row_id
+        question = Question(
+            str(row_id), name, _question(row, where), _golds(row, where), _supporting(row, where)
+        )
+        earlier = first.setdefault((name, question.id), number)
+        if earlier != number:
+            raise UserError(
+                f"{where}: id {question.id!r} of {name} stands in line {earlier} already; "
+                "ids must be unique within a data set"
+            )
+        yield question
+
+
+def _extra(row: Mapping[str, Any], key: str, default: Any) -> Any:
+    extra = row.get("extra_info")
+    value = extra.get(key) if isinstance(extra, Mapping) else None
+    return default if value is None else value
+
+
+def _question(row: Mapping[str, Any], where: str) -> str:
+    text = row.get("question") or _extra(row, "question", None)
+    if text is None and isinstance(prompt := row.get("prompt"), list | str):
+        parts = (
+            [prompt]
+            if isinstance(prompt, str)
+            else [part.get("content") for part in prompt if isinstance(part, Mapping)]
+        )
+        marked = [part for part in parts if isinstance(part, str) and "Question:" in part]
+        text = marked[-1].rpartition("Question:")[2].strip().partition("\n")[0] if marked else None
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f'{where}: no question (fields "question" or "prompt" with "Question: …")')
+    text = " ".join(clean(text).split())
+    return text if text.endswith("?") else text + "?"
+
+
+def _golds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The gold answers that are not empty after normalisation: "*" would equal no answer at all."""
+    found: Any = row.get("golden_answers")
+    for field in ("reward_model", "env_kwargs"):
+        holder = row.get(field)
+        if found is None and isinstance(holder, Mapping):
+            found = holder.get("ground_truth")
+    found = row.get("ground_truth") if found is None else found
+    found = row.get("answer") if found is None else found
+    if isinstance(found, Mapping):
+        found = found.get("target")
+    answers = [found] if isinstance(found, str) else found
+    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+        raise UserError(
+            f'{where}: no gold answers (a list of strings as "golden_answers", or '
+            '"reward_model.ground_truth.target")'
+        )
+    golds = tuple(dict.fromkeys(clean(a).strip() for a in answers if normalize_answer(a)))
+    if not golds:
+        raise UserError(f"{where}: no gold answer has a letter or digit: {answers!r:.80}")
+    return golds
+
+
+def _supporting(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    ids = row.get("supporting_ids")
+    if ids is None:
+        return ()
+    if not isinstance(ids, list) or not all(isinstance(i, str | int) for i in ids):
+        raise UserError(f'{where}: "supporting_ids" must be a list of passage ids')
+    return tuple(dict.fromkeys(map(str, ids)))
+
+
+def first_file(directory: Path, stems: Iterable[str]) -> Path | None:
+    """The first of these files that exists, in any format."""
+    candidates = (directory / (stem + suffix) for stem in stems for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_split(directory: Path, split: str) -> list[Question]:
+    """The questions of one split of a data folder.
+
+    `train` is the file `train.*`; a data set X is `eval_X.*`, `X.*`, or FlashRAG's `X/test.*` or
+    `X/dev.*`, else the rows of that set in Search-R1's common file `test.*`.
+
+    Raises:
+        UserError: no such file or rows, or bad ones.
+    """
+    if split == "train":
+        stems = ["train"]
+    else:
+        stems = [f"eval_{split}", split, f"{split}/test", f"{split}/dev"]
+    path = first_file(directory, stems)
+    if path is not None:
+        return list(read_questions(path, None if split == "train" else split))
+    common = None if split == "train" else first_file(directory, ["test"])
+    questions = (
+        [q for q in read_questions(common) if q.data_set == split] if common is not None else []
+    )
+    if not questions:
+        wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
+        beside = f"; {common} has no row of it" if common else ""
+        raise UserError(
+            f"search_qa: no questions of split {split!r} in {directory}: wanted {wanted} "
+            f"(or .parquet, .gz, .zst){beside}"
+        )
+    return questions
