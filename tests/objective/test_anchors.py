@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,19 @@ def test_as_the_plain_clustering(rows, similarity):
     texts, group = [t for t, _ in rows], [g for _, g in rows]
     labels = P.anchor_labels(texts, group, similarity)
     assert labels == reference.anchors(texts, group, similarity)
+
+
+@pytest.mark.parametrize("similarity", [0.7, 0.85, 0.9, 0.95])
+def test_long_texts_as_the_plain_clustering(similarity):
+    # Edits of one text, ratios on both sides of the threshold.
+    rng = random.Random(0)
+    text = "".join(rng.choices("etaoin shrdlu", k=150))
+    texts = []
+    for _ in range(30):
+        edited = list(text)
+        for _ in range(rng.randrange(30)):
+            edited[rng.randrange(150)] = rng.choice("xyz")
+        texts.append("".join(edited)[rng.randrange(20) :])
+    labels = P.anchor_labels(texts, [0] * 30, similarity)
+    assert labels == reference.anchors(texts, [0] * 30, similarity)
+    assert 1 < len(set(labels)) < 30

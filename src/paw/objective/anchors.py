@@ -1,7 +1,9 @@
 """Anchors of GiGPO: which transitions of a group stand before the same observation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from functools import cached_property
 
 from torch import Tensor
 
@@ -39,32 +41,46 @@ def anchor_labels(
         raise ValueError(f"similarity must be in (0, 1] or None, got {similarity}")
     # A text seen before joins the cluster it joined then: no cluster before that one has changed.
     labels: dict[tuple[int, str], int] = {}
-    clusters: dict[int, list[tuple[int, SequenceMatcher[str]]]] = {}
+    clusters: dict[int, list[_Cluster]] = {}
     num_labels = 0
     for key in zip(groups, texts, strict=True):
         if key in labels:
             continue
         found = None
         if similarity is not None:
-            found = _first_similar(clusters.setdefault(key[0], []), key[1], similarity)
+            text = _Cluster(num_labels, key[1])
+            of_group = clusters.setdefault(key[0], [])
+            found = next((c.label for c in of_group if c.resembles(text, similarity)), None)
+            if found is None:
+                of_group.append(text)
         if found is None:
             found, num_labels = num_labels, num_labels + 1
-            if similarity is not None:
-                clusters[key[0]].append((found, SequenceMatcher(None, "", key[1])))
         labels[key] = found
     return [labels[key] for key in zip(groups, texts, strict=True)]
 
 
-def _first_similar(
-    clusters: list[tuple[int, SequenceMatcher[str]]], text: str, similarity: float
-) -> int | None:
-    for label, matcher in clusters:
-        matcher.set_seq1(text)
-        # The quick ratios are upper bounds of the ratio, at a small part of its cost.
-        if (
-            matcher.real_quick_ratio() >= similarity
-            and matcher.quick_ratio() >= similarity
-            and matcher.ratio() >= similarity
-        ):
-            return label
-    return None
+class _Cluster:
+    """A label and the text that represents it."""
+
+    def __init__(self, label: int, text: str) -> None:
+        self.label = label
+        self.text = text
+        counts = Counter(text[i : i + 3] for i in range(len(text) - 2))
+        # Numbered repeats make a set of the multiset: its intersection is many times faster.
+        self.trigrams = {f"{t}{k}" for t, count in counts.items() for k in range(count)}
+
+    @cached_property
+    def matcher(self) -> SequenceMatcher[str]:
+        return SequenceMatcher(None, "", self.text)
+
+    def resembles(self, other: "_Cluster", similarity: float) -> bool:
+        # The ratio of two long texts costs milliseconds: cheap upper bounds come first. A ratio of
+        # s matches M >= s T / 2 characters and leaves T - 2 M, each of which ends at most one run;
+        # a run's end costs 2 of the M - 2 trigrams that the matched characters would share.
+        total = len(self.text) + len(other.text)
+        matched = similarity * total / 2
+        shared = matched - 2 - 2 * (total - 2 * matched)
+        if shared > 0 and len(self.trigrams & other.trigrams) < shared - 1e-6:
+            return False
+        self.matcher.set_seq1(other.text)
+        return self.matcher.real_quick_ratio() >= similarity <= self.matcher.ratio()
