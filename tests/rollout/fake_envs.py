@@ -1,6 +1,7 @@
 """Scripted environments: each counts its turns, and misbehaves on cue.
 
-`faults` maps a task id to (fault, turn); turn 0 is `reset`. All other tasks are healthy.
+`faults` maps a task id to (fault, turn); turn 0 is `reset`, and "every" is each of them. All other
+tasks are healthy.
 """
 
 import os
@@ -64,7 +65,7 @@ class Counter:
 
     def observe(self):
         turn = len(self.heard)
-        if self.at == turn and self.fault in FAULTS:
+        if self.at in (turn, "every") and self.fault in FAULTS:
             FAULTS[self.fault]()
         text = f"{self.task.id} seed {self.seed} turn {turn}: {' '.join(self.heard)}"
         if self.fault == "drift":

@@ -90,13 +90,12 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("turn", [0, 3])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_costs_one_environment(healthy, fault, turn, workers):
+def test_a_fault_costs_one_environment(healthy, fault, turn):
     reason, costs_process = FAULTS[fault]
     start = time.monotonic()
-    with pool_with({"task-1": (fault, turn)}, workers) as pool:
+    with pool_with({"task-1": (fault, turn)}, workers=2) as pool:
         shown = play(pool)
         assert shown.pop(1) == [*healthy[1][:turn], Failure(reason)]
         assert shown == {slot: seen for slot, seen in healthy.items() if slot != 1}
@@ -176,13 +175,33 @@ def test_workers_step_at_the_same_time():
 
 
 def test_a_long_replay_of_slow_steps_is_not_late():
-    """The replay of slot 0 sleeps at turn 3, at 0.2 s: each command has its own limit."""
-    with pool_with({"task-0": ("slow", 0), "task-1": ("exit", 2)}, step_seconds=0.2) as pool:
+    """Reset and four commands at 0.1 s: the replay lasts twice the limit, each command half of it.
+
+    Once rebuilt, an environment is not rebuilt again: the step after costs 0.1 s.
+    """
+    with pool_with({"task-0": ("slow", "every"), "task-1": ("exit", 4)}, step_seconds=0.25) as pool:
         open_all(pool, Counting(), 2)
-        for _ in range(2):
+        for _ in range(4):
             answers = pool.step({0: "count", 1: "count"})
         assert isinstance(answers[1], Failure)
-        assert pool.step({0: "count"})[0].observation.text.endswith("turn 3: count count count")
+        start = time.monotonic()
+        assert pool.step({0: "count"})[0].observation.text.endswith("turn 5:" + 5 * " count")
+        rebuilt = time.monotonic()
+        assert pool.step({0: "count"})[0].terminated
+        assert rebuilt - start > 0.6 and time.monotonic() - rebuilt < 0.3
+        assert pool.num_failures == 1
+
+
+def test_messages_larger_than_a_pipe(healthy):
+    """1 MB to and from each environment in one turn; a pipe holds 64 kB."""
+    with pool_with({"task-1": ("exit", 2)}, step_seconds=5) as pool:
+        open_all(pool, Counting())
+        for turn in range(1, 4):
+            commands = {slot: f"{slot}" * 1_000_000 for slot in (0, 2, 3, 4)}
+            answers = pool.step(commands | ({1: "count"} if turn < 3 else {}))
+            for slot, command in commands.items():
+                assert answers[slot].observation.text.count(command) == turn
+        assert (pool.num_failures, pool.num_restarts) == (1, 1)
 
 
 def test_an_environment_that_drifts_is_not_replayed_as_another():
@@ -202,6 +221,16 @@ def test_a_worker_killed_between_turns_is_nobodys_fault():
         assert [a.observation.text[-7:] for a in answers.values()] == ["t count"] * 5
         assert answers[0].info["pid"] != pid
         assert (pool.num_failures, pool.num_restarts) == (0, 1)
+
+
+def test_a_worker_ignores_ctrl_c():
+    with pool_with({}) as pool:
+        open_all(pool, Counting())
+        pid = pool.step({0: "count"})[0].info["pid"]
+        os.kill(pid, signal.SIGINT)
+        time.sleep(0.1)
+        assert pool.step({0: "count"})[0].info["pid"] == pid
+        assert pool.num_restarts == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -228,6 +257,13 @@ def test_a_fault_in_close_is_no_failure(healthy, fault):
         assert pool.num_failures == 0
         text = pool.step({3: "count"})[3].observation.text
         assert text == "task-3 seed 103 turn 2: count 0 0 count"
+
+
+def test_an_environment_that_raises_in_close_makes_way_for_the_next():
+    with pool_with({"task-1": ("raise in close", 0)}, workers=0) as pool:
+        for seed in (5, 6):
+            observation = pool.open([(0, Counting()[1], seed)])[0]
+            assert observation.text == f"task-1 seed {seed} turn 0: "
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -302,9 +338,12 @@ def test_a_parent_that_dies_leaves_no_orphan(how):
     )
     assert parent.stdout and parent.stdout.readline() == "stepping\n"
     time.sleep(0.2)
+    start = time.monotonic()
     parent.send_signal(how)
     output, errors = parent.communicate(timeout=10)
     assert errors == ""
+    # Ctrl-C does not wait for the environment that hangs; orphans get GRACE_SECONDS.
+    assert time.monotonic() - start < (1.5 if how == signal.SIGINT else 5)
     assert output == ("interrupted\n" if how == signal.SIGINT else "")
 
 

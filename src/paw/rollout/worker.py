@@ -31,7 +31,7 @@ T = TypeVar("T")
 LENGTH = struct.Struct("<Q")
 TICK = "tick"
 """Instead of an answer: a replay is getting on."""
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 2.0
 """What a worker gets to close its environments before it is killed."""
 
 
