@@ -148,10 +148,8 @@ def _build(problem: str, task: str, walkthrough: tuple[str, ...]) -> Game:
     ids: dict[str, list[str]] = {"object": [], "receptacle": []}
     words = declared.replace(")", " ").split()
     for i, word in enumerate(words[:-1]):
-        # Names of types are declared as objects too; only placed things have "_bar_" in the id.
-        if word == "-" and words[i + 1] in ids and "_bar_" in words[i - 1]:
-            if words[i - 1] in mentioned:
-                ids[words[i + 1]].append(words[i - 1])
+        if word == "-" and words[i + 1] in ids and words[i - 1] in mentioned:
+            ids[words[i + 1]].append(words[i - 1])
     names = _names([*ids["object"], *ids["receptacle"]])
     objects = {e: i for i, e in enumerate(sorted(ids["object"], key=str.lower))}
     receptacles = {e: i for i, e in enumerate(sorted(ids["receptacle"], key=str.lower))}

@@ -7,7 +7,7 @@ as `alfworld-download` leaves them. Source: ALFWorld (arXiv 2010.03768), release
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from paw.envs.alfworld import files
 from paw.envs.alfworld.engine import REFUSED, GameState
@@ -144,15 +144,13 @@ class Alfworld(TaskSource):
         """A fresh episode. Games have no chance in them: `seed` changes nothing."""
         return AlfworldEnvironment(self.game(task.id), task.instruction)
 
-    def expert(
+    def expert(  # pyright: ignore[reportIncompatibleMethodOverride]  # options by name
         self,
         task: Task,
         seed: int = 0,
-        *,
         kind: Literal["explorer", "walkthrough"] = "explorer",
         noise: float = 0.7,
         junk: float = 0.0,
-        **options: Any,
     ) -> Explorer | Walkthrough:
         """An expert for one episode.
 
@@ -162,11 +160,6 @@ class Alfworld(TaskSource):
             noise: of the explorer's order of search (0: the most likely place first).
             junk: probability of a useless or refused command that changes no state, per turn.
         """
-        for option in options:
-            known = ("kind", "noise", "junk")
-            raise UserError(
-                f"alfworld: the expert has no option {option!r}{nearest(option, known)}"
-            )
         game = self.game(task.id)
         if kind == "walkthrough":
             return Walkthrough(game.walkthrough, f"{task.id} {seed}", junk)
