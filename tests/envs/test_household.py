@@ -5,12 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.envs.household import Household, HouseholdEnvironment
-from paw.envs.household.layouts import (
-    APPLIANCES,
-    GOALS,
-    build,
-    generate,
-)
+from paw.envs.household.layouts import APPLIANCES, GOALS, build, generate
 from paw.types import Task
 
 ROOM = {

@@ -1,0 +1,111 @@
+"""A scripted person plays the household."""
+
+import io
+
+import pytest
+
+from paw.envs.household import Household, HouseholdEnvironment
+from paw.envs.household.layouts import generate
+from paw.envs.play import play
+from paw.errors import UserError
+
+WINNING = [
+    "go to countertop 1",
+    "take mug 1 from countertop 1",
+    "go to sinkbasin 1",
+    "clean mug 1 with sinkbasin 1",
+    "go to cabinet 1",
+    "open cabinet 1",
+    "move mug 1 to cabinet 1",
+]
+
+
+class Person:
+    """Types prepared lines, then presses what is left: Ctrl-D or Ctrl-C."""
+
+    def __init__(self, lines, last=EOFError):
+        self.lines = iter(lines)
+        self.last = last
+        self.screen: list[str] = []
+
+    def input(self, prompt):
+        assert prompt == "> "
+        line = next(self.lines, None)
+        if line is None:
+            raise self.last
+        return line
+
+    def play(self, task_index=6, source=None):
+        source = source or Household("valid")
+        return play(source, task_index, input=self.input, output=self.screen.append)
+
+
+def test_a_won_episode():
+    person = Person(["dance", *WINNING])
+    result = person.play()
+    assert result is not None and result.success
+    assert person.screen[:4] == [
+        "household valid, task 6: valid/level1/00006 (pick_clean_then_place_in_recep)",
+        "Task: put a clean mug in cabinet.",
+        "Type a command; ? lists what is admissible now, :q leaves.\n",
+        "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, "
+        "a countertop 1, a drawer 1, a fridge 1, a microwave 1, and a sinkbasin 1.\n\n"
+        "Your task is to: put a clean mug in cabinet.",
+    ]
+    assert person.screen[4:6] == ["Nothing happens.", "(not a valid command)"]
+    assert person.screen[-3:] == [
+        "You move the mug 1 to the cabinet 1.",
+        "(reward +10)",
+        "Success after 8 commands: return 10 of 10.",
+    ]
+
+
+def test_commands_on_demand_cost_no_turn():
+    person = Person(["?", "", " ? ", "look", " :q "])
+    assert person.play() is None
+    listed = "\n".join(
+        f"  {command}"
+        for command in [f"go to {r} 1" for r in ("cabinet", "countertop", "drawer", "fridge")]
+        + ["go to microwave 1", "go to sinkbasin 1", "inventory", "look"]
+    )
+    assert person.screen[4:7] == [
+        listed,
+        "Type a command; ? lists what is admissible now, :q leaves.",
+        listed,
+    ]
+    assert person.screen[-1] == "Left after 1 command; the return so far is 0."
+
+
+@pytest.mark.parametrize("last", [EOFError, KeyboardInterrupt])
+def test_leaving_by_end_of_file_or_ctrl_c(last):
+    person = Person(WINNING[:2], last)
+    assert person.play() is None
+    assert person.screen[-2:] == ["", "Left after 2 commands; the return so far is 0."]
+
+
+def test_no_such_task():
+    with pytest.raises(UserError, match="household valid has 200 tasks, no number 200"):
+        Person([]).play(task_index=200)
+
+
+class Door(HouseholdEnvironment):
+    closed = 0
+
+    def close(self):
+        Door.closed += 1
+
+
+class OneDoor(Household):
+    def open(self, task, seed=0):
+        return Door(generate("valid", 1, 6))
+
+
+def test_the_environment_is_closed():
+    Person(["look"]).play(source=OneDoor("valid"))
+    assert Door.closed == 1
+
+
+def test_default_input_and_output(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("look\n"))
+    assert play(Household("valid"), 6) is None
+    assert "you see nothing." in capsys.readouterr().out
