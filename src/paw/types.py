@@ -142,6 +142,8 @@ class TrainingSample:
     base_length: int
     """Tokens without the appended target: the row's length when the WM weight is 0. Micro-batches
     are formed by it, so that PaW changes neither their number nor their members."""
+    predicts_only: bool = False
+    """A row of its own for a target that cannot stand behind its action: trains nothing else."""
     ref_logprobs: tuple[float, ...] = ()
     """[L] of the reference model at ACTION tokens; empty without a KL loss."""
     value_positions: tuple[int, ...] = ()

@@ -173,7 +173,9 @@ def group_trajectories(trajectories: Sequence[Trajectory]) -> list[Group]:
     return [Group(m[0].task, tuple(m)) for _, m in sorted(members.items())]
 
 
-def _record(episode: _Episode, action: SampledAction, transition: Transition, result: StepResult) -> None:
+def _record(
+    episode: _Episode, action: SampledAction, transition: Transition, result: StepResult
+) -> None:
     episode.transitions.append(transition)
     episode.observation = result.observation
     episode.dialogue.act(action, transition.command)

@@ -7,6 +7,7 @@ it is the conversation with its middle left out; in the `tags` format one user t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
@@ -59,6 +60,7 @@ class Serializer:
         max_observation_tokens: int,
     ) -> None:
         self.tokenizer = tokenizer
+        self._encode = lru_cache(maxsize=20_000)(self._tokenise)  # environments repeat themselves
         self.format: TurnFormat = turn_format(tokenizer)
         self.environment = environment
         self.append = context == "append"
@@ -76,6 +78,9 @@ class Serializer:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Environment text: control tokens spelled out in it stay text."""
+        return self._encode(text)
+
+    def _tokenise(self, text: str) -> tuple[int, ...]:
         encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return tuple(encoding["input_ids"])
 

@@ -53,7 +53,9 @@ def admissible(commands: Sequence[str], environment: str) -> str:
     return "\nYour admissible commands are: [" + ", ".join(f"'{c}'" for c in shown) + "]."
 
 
-def opening(environment: str, tags: bool, task: Task, text: str, commands: Sequence[str]) -> list[Span]:
+def opening(
+    environment: str, tags: bool, task: Task, text: str, commands: Sequence[str]
+) -> list[Span]:
     """First user turn of a growing conversation; `tags=False` gives the bare observation."""
     if not tags:
         return [Span(text)]

@@ -14,7 +14,11 @@ from paw.errors import UserError
 OBSERVATION, ACTION, END = "<|observation|>", "<|action|>", "<|end|>"
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ '" + ACTION + "' + message['content'] + '" + END + "' }}"
+    "{% if message['role'] == 'assistant' %}{{ '"
+    + ACTION
+    + "' + message['content'] + '"
+    + END
+    + "' }}"
     "{% else %}{{ '" + OBSERVATION + "' + message['content'] }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '" + ACTION + "' }}{% endif %}"
 )
@@ -42,7 +46,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = loader.from_pretrained(str(path))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model.path = {str(path)!r}: no tokenizer to load there: {reason}") from None
+        raise UserError(
+            f"model.path = {str(path)!r}: no tokenizer to load there: {reason}"
+        ) from None
     probe = "Nothing happens. You see a mug 12."
     back = tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"])
     if back.strip() != probe:
@@ -69,7 +75,9 @@ def make_tokenizer(
             text = text.replace(phrase, "\0")
         counts.update(WORD.findall(text))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(sorted(alphabet))}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={c: i for i, c in enumerate(sorted(alphabet))}, merges=[])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|pad|>", OBSERVATION, ACTION, END]

@@ -1,6 +1,7 @@
 """Mini- and micro-batches. Nothing is dropped, duplicated or padded: weights make any split exact."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -16,18 +17,16 @@ def mini_batches(
     differ by at most one; a row that only predicts goes where its transition's action goes. The
     split of the former does not depend on the latter.
     """
-    base = [s for s in samples if s.value_positions or any(s.policy_weights) or not any(s.wm_weights)]
-    owned = {turn for s in base for turn in s.turns}
-    if not owned:  # an update that trains the prediction alone
-        base, owned = list(samples), set()
-    order = torch.randperm(len(base), generator=generator).tolist() if count > 1 else range(len(base))
+    base = [s for s in samples if not s.predicts_only]
+    order = (
+        torch.randperm(len(base), generator=generator).tolist() if count > 1 else range(len(base))
+    )
     shuffled = [base[i] for i in order]
     bounds = [k * len(base) // count for k in range(count + 1)]
-    parts = [shuffled[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [shuffled[a:b] for a, b in pairwise(bounds)]
     part_of = {turn: k for k, part in enumerate(parts) for s in part for turn in s.turns}
-    members = {id(s) for s in base}
     for sample in samples:
-        if id(sample) not in members:
+        if sample.predicts_only:
             parts[part_of[sample.turns[0]]].append(sample)
     return parts
 

@@ -191,6 +191,8 @@ class EvalConfig:
     """Default: the environment's validation split."""
     episodes: int = 128
     """Tasks played, once each, in order; more than there are: repeated with other seeds."""
+    max_turns: int | None = None
+    """Turns after which an evaluation episode is cut; default `rollout.max_turns`."""
     temperature: float = 0.4
 
 

@@ -4,9 +4,9 @@ Pure arithmetic over the whole update (never a mini-batch), in float64. Reads as
 Eq. 1's advantages, Eq. 4's selection, Eq. 10's group weights, Eq. 11's transition weights.
 
 Our readings: R(tau) in Eq. 10 is the task return without penalties; with `penalty = "turn"` and
-trajectory statistics the penalty is added to its turn's advantage, so that it never enters the
-group's mean and deviation (in an all-fail group the deviation is 0 and would blow it up); PPO has
-no groups, so that each trajectory is its own group in Eqs. 10 and 11.
+trajectory statistics a turn's penalty, less the mean penalty of the group's turns, is added to its
+advantage, so that it never enters the group's deviation (0 in an all-fail group, which would blow
+it up); PPO has no groups, so that each trajectory is its own group in Eqs. 10 and 11.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,7 +130,9 @@ def judge(
     own_group = algorithm.name == "ppo"
     trajectory_group = torch.arange(len(pool.returns)) if own_group else pool.trajectory_group
     group = pool.trajectory if own_group else pool.group
-    weights = objective.group_weights(pool.returns, trajectory_group, max_return, paw.clamp)  # Eq. 10
+    weights = objective.group_weights(
+        pool.returns, trajectory_group, max_return, paw.clamp
+    )  # Eq. 10
     if paw.weight != "adaptive":
         constant = paw.constant if paw.weight == "constant" else matched_constant
         assert constant is not None
@@ -173,14 +175,15 @@ def _grouped(
 ) -> Tensor:
     """[P] advantages that a trajectory's turns share, from a statistic over the group's returns."""
     penalties = pool.penalties
-    per_episode = torch.zeros_like(pool.returns).index_add(0, pool.trajectory, penalties)
     if algorithm.penalty == "episode":
-        returns, on_turn = pool.returns + per_episode, torch.zeros_like(penalties)
+        returns = pool.returns.index_add(0, pool.trajectory, penalties)
+        on_turn = torch.zeros_like(penalties)
     else:
         returns, on_turn = pool.returns, penalties
     if algorithm.statistics == "turn":
         return statistic(returns[pool.trajectory] + on_turn, pool.group)
-    return statistic(returns, pool.trajectory_group)[pool.trajectory] + on_turn
+    usual = objective.segment_mean(on_turn, pool.group, len(pool.tasks))
+    return statistic(returns, pool.trajectory_group)[pool.trajectory] + on_turn - usual[pool.group]
 
 
 def _grpo(pool: TransitionPool, values: Tensor | None, algorithm: AlgorithmConfig) -> Advantages:

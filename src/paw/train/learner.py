@@ -20,7 +20,7 @@ from torch import Tensor
 from paw import objective
 from paw.errors import RunFailure
 from paw.model.critic import Critic
-from paw.model.packing import Packed, pack
+from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import micro_batches
 from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
@@ -94,7 +94,9 @@ class Learner:
         )
 
     @torch.no_grad()
-    def score(self, rows: Sequence[Row], policy: Policy) -> tuple[list[list[float]], list[list[float]]]:
+    def score(
+        self, rows: Sequence[Row], policy: Policy
+    ) -> tuple[list[list[float]], list[list[float]]]:
         """Log-probs and full entropies of every action token: ([P] of [A], [P] of [A]).
 
         One forward pass without gradient, in the order of the transitions.
@@ -124,7 +126,9 @@ class Learner:
         for batch in self._row_batches(rows):
             packed = pack([r.token_ids for r in batch], self.critic.device)
             offsets = packed.boundaries
-            positions = [o + s - 1 for r, o in zip(batch, offsets, strict=False) for s in r.action_starts]
+            positions = [
+                o + s - 1 for r, o in zip(batch, offsets, strict=False) for s in r.action_starts
+            ]
             turns = [t for r in batch for t in r.turns]
             found = self.critic.values(packed, torch.tensor(positions, device=self.critic.device))
             values.update(zip(turns, found.tolist(), strict=True))
@@ -139,6 +143,7 @@ class Learner:
         num_transitions: int = 1,
         train_policy: bool = True,
         diagnose: bool = False,
+        rate: float = 1.0,
     ) -> None:
         """One optimizer step on one mini-batch.
 
@@ -149,17 +154,23 @@ class Learner:
             num_transitions: P of the update, denominator of the value loss.
             train_policy: False during the critic's warm-up.
             diagnose: also measure the gradient norm of each loss term by itself.
+            rate: share of the learning rate, for a caller with a schedule of its own.
 
         Raises:
             NonFinite: a NaN or infinity; no parameter has been changed by this step.
         """
         if train_policy:
-            self._policy_step(samples, statistics, scale, diagnose)
+            self._policy_step(samples, statistics, scale, diagnose, rate)
         if self.critic is not None:
             self._critic_step(samples, statistics, scale / num_transitions)
 
     def _policy_step(
-        self, samples: Sequence[TrainingSample], statistics: Statistics, scale: float, diagnose: bool
+        self,
+        samples: Sequence[TrainingSample],
+        statistics: Statistics,
+        scale: float,
+        diagnose: bool,
+        rate: float,
     ) -> None:
         parameters = self.policy.parameters()
         prediction_gradient: list[Tensor] | None = None
@@ -172,11 +183,15 @@ class Learner:
             (scale * (policy_loss + wm_loss)).backward()
         if diagnose:
             self._measure(parameters, prediction_gradient, statistics)
-        norm = self._advance(self.optimizer, parameters, self.settings.learning_rate, samples)
+        norm = self._advance(
+            self.optimizer, parameters, rate * self.settings.learning_rate, samples
+        )
         self.num_steps += 1
         statistics.add(gradient_norm=norm, steps=1)
 
-    def _losses(self, batch: Sequence[TrainingSample], statistics: Statistics) -> tuple[Tensor, Tensor]:
+    def _losses(
+        self, batch: Sequence[TrainingSample], statistics: Statistics
+    ) -> tuple[Tensor, Tensor]:
         """Weighted policy and prediction loss of one micro-batch, from one forward pass."""
         device = self.policy.device
         packed = pack([s.token_ids for s in batch], device)

@@ -95,6 +95,7 @@ def make_samples(
     targets: dict[int, Target],
     old_logprobs: Sequence[Sequence[float]],
     values: Sequence[float] | None,
+    ref_logprobs: Sequence[Sequence[float]] | None,
     to_user: ToUser,
     algorithm: AlgorithmConfig,
     paw: PawConfig,
@@ -108,6 +109,7 @@ def make_samples(
         targets: by pool index.
         old_logprobs: [P] of [A], log-probs of each action's tokens at the start of the update.
         values: [P] critic values at the start of the update, for PPO.
+        ref_logprobs: [P] of [A] under the reference policy, for the KL loss.
         to_user: scaffold before a target.
         algorithm: for the aggregation of the policy loss.
         paw: for the condition of the prediction.
@@ -128,11 +130,13 @@ def make_samples(
     samples, forks = [], []
     for row in rows:
         length = len(row.token_ids)
-        policy, advantage, old = [0.0] * length, [0.0] * length, [0.0] * length
+        policy, advantage, old, ref = ([0.0] * length for _ in range(4))
         for i, start, end in zip(row.turns, row.action_starts, row.action_ends, strict=True):
             policy[start:end] = [token_weight(i)] * (end - start)
             advantage[start:end] = [advantages[i]] * (end - start)
             old[start:end] = old_logprobs[i]
+            if ref_logprobs is not None:
+                ref[start:end] = ref_logprobs[i]
         sample = TrainingSample(
             token_ids=row.token_ids,
             roles=row.roles,
@@ -142,6 +146,7 @@ def make_samples(
             wm_weights=(0.0,) * length,
             base_length=length,
             turns=row.turns,
+            ref_logprobs=tuple(ref) if ref_logprobs is not None else (),
         )
         if returns is not None and values is not None:
             sample = replace(
@@ -216,6 +221,7 @@ def _append(sample: TrainingSample, scaffold: tuple[int, ...], target: Target) -
         roles=sample.roles + roles,
         old_logprobs=sample.old_logprobs + zeros,
         advantages=sample.advantages + zeros,
+        ref_logprobs=sample.ref_logprobs and sample.ref_logprobs + zeros,
         policy_weights=sample.policy_weights + zeros,
         wm_weights=sample.wm_weights + (0.0,) * len(scaffold) + (target.weight,) * count,
     )
@@ -238,7 +244,9 @@ def _fork(
         policy_weights=zeros,
         wm_weights=zeros,
         base_length=end,
+        ref_logprobs=zeros,
         turns=(index,),
+        predicts_only=True,
     )
     fork = _append(prefix, to_user(transition.action if with_action else nothing), target)
     return replace(fork, base_length=len(fork.token_ids))

@@ -1,0 +1,112 @@
+"""Success of a policy on a fixed list of tasks, with intervals, per kind."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from paw.envs.base import TaskSource
+from paw.rollout.collect import Environments, Limits, Plan, collect
+from paw.rollout.sampler import Sampler
+from paw.text.dialogue import Serializer
+from paw.types import Trajectory
+
+VALIDATION = {
+    "household": "valid",
+    "alfworld": "valid_seen",
+    "webshop": "dev",
+    "search_qa": "nq",
+}
+"""Split on which training evaluates unless told otherwise."""
+
+STREAM = 1
+"""Keeps the randomness of evaluation apart from that of training."""
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a rate (default 95 %); (0, 1) without trials.
+
+    Reference: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    if not trials:
+        return 0.0, 1.0
+    rate, squared = successes / trials, z * z
+    centre = rate + squared / (2 * trials)
+    spread = z * math.sqrt(rate * (1 - rate) / trials + squared / (4 * trials * trials))
+    scale = 1 + squared / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def play_tasks(
+    source: TaskSource,
+    sampler: Sampler,
+    environments: Environments,
+    serializer: Serializer,
+    limits: Limits,
+    *,
+    episodes: int,
+    seed: int,
+    batch: int = 128,
+) -> list[Trajectory]:
+    """Play `episodes` tasks once each, in order; past the end again with other seeds."""
+    plans = []
+    for i in range(episodes):
+        lap, index = divmod(i, len(source))
+        plans.append(Plan(source[index], i, 0, environment_seed=lap, sample_seed=(seed, STREAM, i)))
+    played: list[Trajectory] = []
+    for start in range(0, len(plans), batch):
+        part = plans[start : start + batch]
+        played += collect(part, sampler, environments, serializer, limits)
+    return [replace(t, group=i) for i, t in enumerate(played)]
+
+
+def evaluation(
+    trajectories: Sequence[Trajectory], *, env: str, split: str, temperature: float, seed: int
+) -> dict[str, Any]:
+    """What a list of played tasks says, as one JSON-able object.
+
+    Failed environments count neither as success nor as trial; `num_failures` says how many.
+    """
+    by_kind: dict[str, list[Trajectory]] = defaultdict(list)
+    for trajectory in trajectories:
+        by_kind[trajectory.task.kind].append(trajectory)
+    return {
+        "env": env,
+        "split": split,
+        "temperature": temperature,
+        "seed": seed,
+        **summary(trajectories),
+        "by_kind": {kind: summary(members) for kind, members in sorted(by_kind.items())},
+        "episodes": [
+            {
+                "task": t.task.id,
+                "kind": t.task.kind,
+                "success": t.success,
+                "return": t.return_,
+                "score": t.score,
+                "turns": len(t.transitions),
+                "failure": t.failure,
+            }
+            for t in trajectories
+        ],
+    }
+
+
+def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """Rates and means of some trajectories."""
+    usable = [t for t in trajectories if t.failure is None]
+    wins, count = sum(t.success for t in usable), len(usable)
+    turns = [len(t.transitions) for t in usable]
+    valid = [turn.valid for t in usable for turn in t.transitions]
+    scores = [t.score for t in usable if t.score is not None]
+    return {
+        "num_episodes": count,
+        "num_failures": len(trajectories) - count,
+        "success_rate": wins / count if count else 0.0,
+        "interval": wilson_interval(wins, count),
+        "return_mean": sum(t.return_ for t in usable) / count if count else 0.0,
+        "score_mean": sum(scores) / len(scores) if scores else None,
+        "turns_mean": sum(turns) / count if count else 0.0,
+        "valid_action_rate": sum(valid) / len(valid) if valid else 0.0,
+    }

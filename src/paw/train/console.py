@@ -1,0 +1,49 @@
+"""What a person sees while a run goes on: one progress bar, the numbers that matter."""
+
+import sys
+from typing import Any, Self
+
+from tqdm import tqdm
+
+SHOWN = {
+    "rollout/return_mean": "return",
+    "rollout/success_rate": "success",
+    "eval/success_rate": "eval",
+    "wm/nll": "wm nll",
+    "imitate/nll": "nll",
+    "demonstrations": "demonstrations",
+    "time/update": "s/update",
+}
+"""Metrics beside the bar, and their short names."""
+
+
+class Bar:
+    """A progress callback over updates or steps.
+
+    Attributes:
+        reached: the last number it was called with.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.reached = 0
+        self._seen: dict[str, Any] = {}
+        # A terminal is redrawn often, a log file gets a line now and then.
+        interval = 0.5 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval)
+
+    def __call__(self, number: int, metrics: dict[str, Any]) -> None:
+        self._seen |= {short: metrics[name] for name, short in SHOWN.items() if name in metrics}
+        shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in self._seen.items()}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(number - self._bar.n)
+        self.reached = number
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

@@ -1,0 +1,122 @@
+"""One update in numbers (metrics.jsonl) and in full (the trajectory file). Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from paw.text.parse import writes_observation
+from paw.train.judge import Judgement, TransitionPool
+from paw.train.learner import Statistics
+from paw.train.samples import Target
+from paw.types import Group, Transition
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What the policy did in the environments."""
+    trajectories = [t for g in groups for t in g.trajectories]
+    usable = [t for t in trajectories if t.failure is None and t.transitions]
+    turns = [turn for t in usable for turn in t.transitions]
+    count, num_turns = max(len(usable), 1), max(len(turns), 1)
+    return {
+        "rollout/return_mean": sum(t.return_ for t in usable) / count,
+        "rollout/success_rate": sum(t.success for t in usable) / count,
+        "rollout/valid_action_rate": sum(t.valid for t in turns) / num_turns,
+        "rollout/turns_mean": len(turns) / count,
+        "rollout/truncated_fraction": sum(not t.terminated for t in usable) / count,
+        "rollout/unfinished_fraction": sum(not t.action.finished for t in turns) / num_turns,
+        "rollout/prompt_cut_fraction": sum(t.prompt_cut_tokens > 0 for t in turns) / num_turns,
+        "rollout/failures": len(trajectories) - len(usable),
+        "tokens/sampled": sum(len(t.action.token_ids) for t in turns),
+        "wm/role_confusion_rate": sum(writes_observation(t.response) for t in turns) / num_turns,
+    }
+
+
+def learning_metrics(
+    pool: TransitionPool,
+    judgement: Judgement,
+    targets: dict[int, Target],
+    changed_fraction: float,
+    statistics: Statistics,
+) -> dict[str, float]:
+    """What was learned from it."""
+    mean, sums = statistics.mean, statistics.sums
+    cut = [t.num_cut_tokens for i, t in enumerate(pool.transitions) if i in targets]
+    metrics = {
+        "policy/loss": sums.get("policy_loss", 0.0),
+        "policy/kl": mean("kl", "action_tokens"),
+        "policy/kl_zero_advantage": mean("idle_kl", "idle_tokens"),
+        "policy/clipped_fraction": mean("clipped", "action_tokens"),
+        "policy/entropy": mean("entropy", "action_tokens"),
+        "policy/gradient_norm": mean("gradient_norm", "steps"),
+        "wm/loss": sums.get("wm_loss", 0.0),
+        "wm/group_weight_mean": float(judgement.group_weights.mean()),
+        "wm/selected_transitions": len(targets),
+        "wm/selected_fraction": len(targets) / max(int(pool.candidates.sum()), 1),
+        "wm/clipped_token_fraction": mean("masked_targets", "target_tokens"),
+        "wm/nll": mean("target_nll", "target_tokens"),
+        "wm/target_tokens": sums.get("target_tokens", 0.0),
+        "wm/cut_targets": sum(c > 0 for c in cut),
+        "wm/changed_target_fraction": changed_fraction,
+        "tokens/trained": sums.get("tokens", 0.0),
+    }
+    if "ref_kl" in sums:
+        metrics["policy/ref_kl"] = mean("ref_kl", "action_tokens")
+    if "values" in sums:
+        metrics["critic/loss"] = mean("value_loss", "values")
+    if "measured" in sums:
+        metrics["policy/term_gradient_norm"] = mean("policy_gradient_norm", "measured")
+        metrics["wm/term_gradient_norm"] = mean("wm_gradient_norm", "measured")
+    return metrics
+
+
+def records(
+    update: int,
+    groups: Sequence[Group],
+    pool: TransitionPool,
+    judgement: Judgement,
+    targets: dict[int, Target],
+) -> list[dict[str, Any]]:
+    """One JSON-able object per trajectory, with what was decided about each turn."""
+    index = {id(t): i for i, t in enumerate(pool.transitions)}
+    advantages = judgement.advantages.tolist()
+
+    def turn(transition: Transition) -> dict[str, Any]:
+        action, at = transition.action, index.get(id(transition))
+        target = None if at is None else targets.get(at)
+        return {
+            "observation": transition.observation,
+            "response": transition.response,
+            "command": transition.command,
+            "reward": transition.reward,
+            "penalty": transition.penalty,
+            "valid": transition.valid,
+            "next_observation": transition.next_observation,
+            "context_ids": transition.context_ids,
+            "context_roles": transition.context_roles,
+            "action_ids": action.token_ids,
+            "sampler_logprobs": [round(x, 5) for x in action.logprobs],
+            "entropies": action.entropies and [round(x, 4) for x in action.entropies],
+            "finished": action.finished,
+            "num_cut_tokens": transition.num_cut_tokens,
+            "prompt_cut_tokens": transition.prompt_cut_tokens,
+            "advantage": None if at is None else advantages[at],
+            "selected": target is not None,
+            "transition_weight": 0.0 if target is None else target.weight * len(target.token_ids),
+            "target_ids": None if target is None else target.token_ids,
+        }
+
+    return [
+        {
+            "update": update,
+            "group": t.group,
+            "index": t.index,
+            "task": {"id": t.task.id, "kind": t.task.kind, "instruction": t.task.instruction},
+            "return": t.return_,
+            "success": t.success,
+            "terminated": t.terminated,
+            "score": t.score,
+            "failure": t.failure,
+            "turns": [turn(x) for x in t.transitions],
+        }
+        for g in groups
+        for t in g.trajectories
+    ]

@@ -1,0 +1,280 @@
+"""The run directory: where a run writes, what it measures itself by, and its sinks.
+
+config.toml  environment.json  metrics.jsonl  trajectories/  checkpoints/  eval/
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import msgspec
+import numpy
+import torch
+import zstandard
+
+from paw.errors import UserError
+from paw.train.config import Config
+from paw.train.settings import changes, resolve, to_toml
+from paw.types import TrainingSample
+
+CHANGEABLE = frozenset(
+    {
+        "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
+        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "rollout.workers",
+        "rollout.step_seconds",
+    }
+)  # fmt: skip
+"""Keys that a resumed run may change: they do not touch the arithmetic."""
+
+
+class Sink(Protocol):
+    """Gets every update's metrics."""
+
+    def log(self, update: int, metrics: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Run:
+    """An open run directory.
+
+    Raises (on opening):
+        UserError: the directory cannot be written, holds a run of another configuration, or holds
+            a run while `resume` is off.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.directory = Path(config.run.directory or default_directory(config))
+        self.checkpoints = self.directory / "checkpoints"
+        self._times: dict[str, float] = {}
+        self._sinks: list[Sink] = []
+        self._open()
+
+    def _open(self) -> None:
+        written = self.directory / "config.toml"
+        if written.is_file():
+            if not self.config.run.resume:
+                raise UserError(
+                    f"run.directory = {str(self.directory)!r} holds a run already: choose another "
+                    "directory, or set run.resume = true to go on with it"
+                )
+            differing = changes(resolve([written]), self.config, CHANGEABLE)
+            if differing:
+                raise UserError(
+                    f"{self.directory} holds a run of another configuration "
+                    f"({'; '.join(differing[:3])}): choose another run.directory or restore the values"
+                )
+        elif self.directory.is_dir() and any(self.directory.iterdir()):
+            raise UserError(
+                f"run.directory = {str(self.directory)!r} is not empty and no run: choose another"
+            )
+        for folder in ("checkpoints", "trajectories", "eval"):
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
+        for leftover in self.directory.glob("*/*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        write_atomically(written, to_toml(self.config).encode())
+        facts = {**environment_facts(), "data": _data_facts(self.config)}
+        write_atomically(self.directory / "environment.json", _json(facts))
+
+    def track(self) -> None:
+        """Open the sinks besides metrics.jsonl."""
+        if self.config.run.track:
+            from paw.train.sinks import open_sinks
+
+            self._sinks = open_sinks(self.config, self.directory)
+
+    def rewind(self, update: int) -> None:
+        """Forget metrics of updates after `update`: they are about to be made again."""
+        file = self.directory / "metrics.jsonl"
+        if file.is_file():
+            kept = [r for r in read_metrics(self.directory) if r["update"] <= update]
+            write_atomically(file, b"".join(_json(r, indent=False) for r in kept))
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage of the update: `time/<name>` seconds."""
+        start = time.perf_counter()
+        yield
+        self._times[name] = self._times.get(name, 0.0) + time.perf_counter() - start
+
+    def log(self, update: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Append one line to metrics.jsonl, times and memory included; returns it."""
+        row = {"update": update, **metrics, **{f"time/{k}": v for k, v in self._times.items()}}
+        stages = ("act", "judge", "serialise", "learn")
+        row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
+        row["memory/peak_bytes"] = peak_memory()
+        self._times = {}
+        with open(self.directory / "metrics.jsonl", "ab") as file:
+            file.write(_json(row, indent=False))
+            file.flush()
+        for sink in self._sinks:
+            sink.log(update, row)
+        return row
+
+    def save_trajectories(self, update: int, records: list[dict[str, Any]]) -> None:
+        """Write `trajectories/update-<number>.jsonl.zst`, one trajectory a line."""
+        lines = b"".join(msgspec.json.encode(r) + b"\n" for r in records)
+        data = zstandard.ZstdCompressor(level=3).compress(lines)
+        write_atomically(self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst", data)
+
+    def save_evaluation(self, update: int, result: dict[str, Any]) -> None:
+        """Write `eval/update-<number>.json`."""
+        write_atomically(self.directory / "eval" / f"{name_of(update)}.json", _json(result))
+
+    def dump(self, update: int, samples: Sequence[TrainingSample]) -> Path:
+        """Write the mini-batch that made a loss or gradient NaN or infinite, for inspection."""
+        file = self.directory / f"failed-{name_of(update)}.jsonl"
+        write_atomically(file, b"".join(msgspec.json.encode(s) + b"\n" for s in samples))
+        return file
+
+    def close(self) -> None:
+        """Close the sinks."""
+        for sink in self._sinks:
+            sink.close()
+
+
+class InterruptGuard:
+    """Turns the first Ctrl-C into a request to stop after the update; the second stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print(
+            "\npaw: finishing this update and saving; Ctrl-C again stops at once", file=sys.stderr
+        )
+
+
+def name_of(update: int) -> str:
+    """`update-000012`."""
+    return f"update-{update:06d}"
+
+
+def default_directory(config: Config) -> str:
+    """`runs/<env>-<algorithm>[-paw]-seed<seed>`."""
+    paw = "-paw" if config.paw.enabled and config.paw.coefficient > 0 else ""
+    name = config.env.name.replace(":", ".").replace("/", ".")
+    return f"runs/{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
+
+
+def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
+    """The complete lines of a run's metrics.jsonl; a line cut short by a kill is left out."""
+    file = Path(directory) / "metrics.jsonl"
+    if not file.is_file():
+        raise UserError(f"{directory}: no metrics.jsonl there; is it a run directory?")
+    rows = []
+    for line in file.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All of the file or none of it, also when the machine stops in the middle."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def peak_memory() -> int:
+    """Peak bytes: of the GPU where one is used, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment_facts() -> dict[str, Any]:
+    """Versions, commit and hardware."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    packages = ["paw-rl", "torch", "transformers", "tokenizers", "numpy", "msgspec", "peft", "vllm"]
+    return {
+        "versions": {p: installed(p) for p in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "commit": _commit(),
+        "command": sys.argv,
+        "numpy": numpy.__version__,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that the package is run from, with `+` for uncommitted changes."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _data_facts(config: Config) -> dict[str, Any]:
+    """What data the run trains on: a folder's file names and sizes as one hash."""
+    folder = config.env.data_dir
+    if folder is None or not Path(folder).is_dir():
+        return {"data_dir": folder}
+    digest = hashlib.sha256()
+    for file in sorted(p for p in Path(folder).iterdir()):
+        digest.update(f"{file.name} {file.stat().st_size if file.is_file() else '-'}\n".encode())
+    return {"data_dir": str(folder), "listing_sha256": digest.hexdigest()}
+
+
+def _json(value: Any, indent: bool = True) -> bytes:
+    return json.dumps(value, indent=1 if indent else None, allow_nan=True).encode() + b"\n"

@@ -1,0 +1,281 @@
+"""Builds what the loop runs on; every choice of the configuration is made here, once."""
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from paw import envs, objective
+from paw.envs.base import TaskSource
+from paw.errors import UserError
+from paw.evals.evaluate import VALIDATION, evaluation, play_tasks
+from paw.model.critic import Critic
+from paw.model.policy import Policy
+from paw.rollout.collect import Limits
+from paw.rollout.local import LocalSampler
+from paw.rollout.pool import EnvironmentPool
+from paw.rollout.sampler import Sampler
+from paw.text.dialogue import Serializer
+from paw.text.tokenizer import load_tokenizer
+from paw.train.checkpoint import newest_checkpoint, resolve_model, restore
+from paw.train.config import Config
+from paw.train.judge import TransitionPool
+from paw.train.learner import Learner
+from paw.train.run import Run, read_metrics
+from paw.train.samples import Row
+from paw.types import Task
+
+
+@dataclass(frozen=True, slots=True)
+class OldPolicy:
+    """The policy at the start of the update, at the action tokens."""
+
+    logprobs: list[list[float]]
+    """[P] of [A]"""
+    entropy: torch.Tensor
+    """[P] mean over each action's tokens: the score of Eq. 4"""
+
+
+class Actor:
+    """A policy that can play: sampler, tokenizer and prompts together."""
+
+    def __init__(self, config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.config = config
+        self.serializer = make_serializer(config, tokenizer)
+        self.sampler: Sampler = LocalSampler(policy, self.serializer.format.end_ids)
+
+    def limits(self, temperature: float, max_turns: int | None = None) -> Limits:
+        """How episodes are played."""
+        rollout = self.config.rollout
+        return Limits(
+            max_turns=max_turns or rollout.max_turns,
+            max_response_tokens=rollout.max_response_tokens,
+            temperature=temperature,
+            invalid_penalty=rollout.invalid_penalty,
+            refused_is_invalid=rollout.validity == "accepted",
+        )
+
+    def evaluate(
+        self, split: str | None, episodes: int, temperature: float, seed: int
+    ) -> dict[str, Any]:
+        """Play a split; see `paw.evals.evaluate.evaluation`."""
+        config = self.config
+        env = replace(config.env, split=split or VALIDATION.get(config.env.name, config.env.split))
+        source = open_source(replace(config, env=env))
+        limits = self.limits(temperature, config.eval.max_turns)
+        with open_pool(replace(config, env=env)) as environments:
+            played = play_tasks(
+                source, self.sampler, environments, self.serializer, limits,
+                episodes=episodes, seed=seed,
+            )  # fmt: skip
+        return evaluation(
+            played, env=config.env.name, split=env.split, temperature=temperature, seed=seed
+        )
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything that a training run holds open."""
+
+    run: Run
+    tokenizer: PreTrainedTokenizerBase
+    learner: Learner
+    actor: Actor
+    source: TaskSource
+    environments: EnvironmentPool
+    old_policy: Callable[[TransitionPool, Sequence[Row]], OldPolicy]
+    matched_constant: float | None
+    first_update: int
+    """Updates already made."""
+
+    def tasks(self, update: int) -> list[Task]:
+        """The task instances of one update: a fresh permutation of the split in each epoch."""
+        count, size = self.run.config.rollout.groups, len(self.source)
+        chosen = []
+        for position in range((update - 1) * count, update * count):
+            epoch, at = divmod(position, size)
+            chosen.append(self.source[_permutation(size, self.run.config.run.seed, epoch)[at]])
+        return chosen
+
+    def reference_logprobs(self, rows: Sequence[Row]) -> list[list[float]] | None:
+        """[P] of [A] under the reference policy; None without a KL loss."""
+        reference = self.learner.reference
+        return None if reference is None else self.learner.score(rows, reference)[0]
+
+    def diagnoses(self, update: int) -> bool:
+        """Is `update` one of the diagnostic ones?"""
+        every = self.run.config.run.diagnostics_every
+        return every > 0 and update % every == 0
+
+    def generator(self, update: int) -> torch.Generator:
+        """Randomness of one update outside the sampler."""
+        return torch.Generator().manual_seed(self.run.config.run.seed * 1_000_003 + update)
+
+    def close(self) -> None:
+        """Close environments and sinks."""
+        self.environments.close()
+        self.run.close()
+
+
+def open_session(config: Config) -> Session:
+    """Open or resume a run.
+
+    Raises:
+        UserError: anything in the configuration that does not fit what is there.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    source = open_source(config)
+    if config.rollout.group_size == 1 and config.algorithm.name in ("grpo", "rloo"):
+        warn(
+            "rollout.group_size = 1: a group of one has advantage 0, so "
+            f"{config.algorithm.name} learns nothing from rewards"
+        )
+    model_path = resolve_model(config.model.path)
+    tokenizer = load_tokenizer(model_path)
+    policy = load_policy(config, model_path)
+    check_vocabulary(policy, tokenizer, config.model.path)
+    run = Run(config)
+    checkpoint = newest_checkpoint(run.checkpoints)
+    critic = Critic.from_policy(policy) if config.algorithm.name == "ppo" else None
+    if checkpoint is not None and not config.model.lora_rank:
+        policy = load_policy(config, str(checkpoint))
+    reference = (
+        load_policy(config, model_path, lora=False) if config.algorithm.kl_coefficient else None
+    )
+    learner = Learner(policy, critic, reference, config.optimizer, config.algorithm, config.paw)
+    first = restore(checkpoint, learner) if checkpoint is not None else 0
+    run.rewind(first)
+    run.track()
+    return Session(
+        run=run,
+        tokenizer=tokenizer,
+        learner=learner,
+        actor=Actor(config, policy, tokenizer),
+        source=source,
+        environments=open_pool(config),
+        old_policy=choose_old_policy(config, learner),
+        matched_constant=matched_constant(config),
+        first_update=first,
+    )
+
+
+def open_source(config: Config) -> TaskSource:
+    """The tasks of `env.split`. Raises UserError for an empty list."""
+    source = envs.make(config.env.name, config.env.split, **environment_options(config))
+    if not len(source):
+        raise UserError(f"env.split = {config.env.split!r}: {config.env.name} has no tasks there")
+    return source
+
+
+def open_pool(config: Config) -> EnvironmentPool:
+    """Environments of `env.split`, in worker processes."""
+    return EnvironmentPool(
+        config.env.name,
+        config.env.split,
+        environment_options(config),
+        workers=config.rollout.workers,
+        step_seconds=config.rollout.step_seconds,
+    )
+
+
+def environment_options(config: Config) -> dict[str, Any]:
+    """`env.*` beyond name and split, as the environment's factory takes them."""
+    folder = {} if config.env.data_dir is None else {"data_dir": config.env.data_dir}
+    return folder | config.env.options
+
+
+def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
+    """The policy at `path` as [model] says."""
+    model = config.model
+    return Policy.load(
+        path,
+        dtype=model.dtype,
+        device=device_of(model.device),
+        lora_rank=model.lora_rank if lora else 0,
+        seed=config.run.seed,
+        gradient_checkpointing=model.gradient_checkpointing,
+        compute_dtype=None if model.compute_dtype == "same" else model.compute_dtype,
+    )
+
+
+def device_of(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def make_serializer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Serializer:
+    """Prompts as [rollout] says."""
+    rollout = config.rollout
+    return Serializer(
+        tokenizer,
+        config.env.name,
+        context=rollout.context,
+        response_format=rollout.response_format,
+        history_turns=rollout.history_turns,
+        max_prompt_tokens=rollout.max_prompt_tokens,
+        max_observation_tokens=config.paw.max_observation_tokens,
+    )
+
+
+def check_vocabulary(policy: Policy, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
+    """A tokenizer with more tokens than the model has rows would read garbage. Raises UserError."""
+    rows = policy.model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"model.path = {path!r}: its tokenizer has {len(tokenizer)} tokens, the model {rows}; "
+            "they do not belong together"
+        )
+
+
+def choose_old_policy(
+    config: Config, learner: Learner
+) -> Callable[[TransitionPool, Sequence[Row]], OldPolicy]:
+    """Where old log-probs and entropy come from: the sampler, or one scoring pass."""
+    full = config.paw.entropy == "full"
+
+    def make(logprobs: list[list[float]], entropies: Sequence[Sequence[float]]) -> OldPolicy:
+        tokens = [torch.tensor(x, dtype=torch.float64) for x in (entropies if full else logprobs)]
+        if not full:
+            tokens = [objective.sampled_token_entropy(x) for x in tokens]
+        means = [x.mean() if len(x) else torch.zeros((), dtype=torch.float64) for x in tokens]
+        return OldPolicy(logprobs, torch.stack(means))
+
+    def from_rollout(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
+        actions = [t.action for t in pool.transitions]
+        return make([list(a.logprobs) for a in actions], [a.entropies or () for a in actions])
+
+    def from_score(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
+        return make(*learner.score(rows, learner.policy))
+
+    return from_rollout if config.algorithm.old_logprobs == "rollout" else from_score
+
+
+def matched_constant(config: Config) -> float | None:
+    """Mean lambda of the adaptive run that a matched constant imitates."""
+    if config.paw.weight != "matched_constant" or config.paw.match is None:
+        return None
+    rows = read_metrics(config.paw.match)
+    if not rows:
+        raise UserError(f"paw.match = {config.paw.match!r}: that run has no metrics yet")
+    return sum(r["wm/group_weight_mean"] for r in rows) / len(rows)
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"paw: warning: {message}", file=sys.stderr)
+
+
+@lru_cache(maxsize=2)
+def _permutation(size: int, seed: int, epoch: int) -> list[int]:
+    order = list(range(size))
+    random.Random(f"tasks {seed} {epoch}").shuffle(order)
+    return order
