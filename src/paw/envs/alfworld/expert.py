@@ -82,7 +82,8 @@ class Explorer(_Expert):
     Args:
         goal: the game's own goal sentence, one of the official templates.
         noise: unvisited places are tried in descending order of
-            log(mean count of the thing there + PRIOR_FLOOR) + noise x Gumbel.
+            log((mean count of the thing there + PRIOR_FLOOR) / turns) + noise x Gumbel, where
+            turns is 2 for kinds of places that were found closed, else 1.
     """
 
     def __init__(self, goal: str, seed: str, noise: float, junk: float):
@@ -100,6 +101,8 @@ class Explorer(_Expert):
         self._unvisited: list[str] = []
         self._here: set[str] = set()
         """Places known to be at the present location."""
+        self._closed: set[str] = set()
+        """Kinds of places found closed: seeing inside takes two turns."""
         self._done: set[str] = set()
         """Objects placed, or refused when taken."""
         self._script = self._play()
@@ -157,7 +160,9 @@ class Explorer(_Expert):
 
         def score(place: str) -> float:
             gumbel = -math.log(-math.log(self._random.uniform(1e-12, 1 - 1e-12)))
-            return math.log(means.get(_kind(place), 0.0) + PRIOR_FLOOR) + self._noise * gumbel
+            mean = means.get(_kind(place), 0.0) + PRIOR_FLOOR
+            turns = 2 if _kind(place) in self._closed else 1
+            return math.log(mean / turns) + self._noise * gumbel
 
         return max(self._unvisited, key=score)
 
@@ -173,6 +178,7 @@ class Explorer(_Expert):
         else:
             self._here = {place}
         if text.endswith(" is closed."):
+            self._closed.add(_kind(place))
             text = yield f"open {place}"
         self._seen[place] = _NAMED.findall(text.partition("you see")[2])
         if place in self._unvisited:
