@@ -159,7 +159,7 @@ def test_printing_and_reading_do_not_touch_the_protocol(healthy, capfd):
 def test_slow_environments_are_not_late(healthy):
     """A turn and a replay of several slow steps last longer than one step may."""
     faults = {f"task-{i}": ("slow", 2) for i in range(4)} | {"task-4": ("exit", 4)}
-    with pool_with(faults, step_seconds=0.25) as pool:
+    with pool_with(faults, step_seconds=0.35) as pool:
         shown = play(pool)
         assert all(shown[slot] == healthy[slot] for slot in range(4))
         assert (pool.num_failures, pool.num_restarts) == (1, 1)
@@ -171,15 +171,15 @@ def test_workers_step_at_the_same_time():
         open_all(pool, Counting(), 4)
         start = time.monotonic()
         pool.step(dict.fromkeys(range(4), "count"))
-        assert time.monotonic() - start < 0.3
+        assert time.monotonic() - start < 0.38  # one after the other: 0.4
 
 
 def test_a_long_replay_of_slow_steps_is_not_late():
-    """Reset and four commands at 0.1 s: the replay lasts twice the limit, each command half of it.
+    """Reset and four commands at 0.1 s: the replay lasts longer than one of them may.
 
     Once rebuilt, an environment is not rebuilt again: the step after costs 0.1 s.
     """
-    with pool_with({"task-0": ("slow", "every"), "task-1": ("exit", 4)}, step_seconds=0.25) as pool:
+    with pool_with({"task-0": ("slow", "every"), "task-1": ("exit", 4)}, step_seconds=0.4) as pool:
         open_all(pool, Counting(), 2)
         for _ in range(4):
             answers = pool.step({0: "count", 1: "count"})
@@ -188,7 +188,7 @@ def test_a_long_replay_of_slow_steps_is_not_late():
         assert pool.step({0: "count"})[0].observation.text.endswith("turn 5:" + 5 * " count")
         rebuilt = time.monotonic()
         assert pool.step({0: "count"})[0].terminated
-        assert rebuilt - start > 0.6 and time.monotonic() - rebuilt < 0.3
+        assert rebuilt - start > 0.6 and time.monotonic() - rebuilt < 0.4
         assert pool.num_failures == 1
 
 
