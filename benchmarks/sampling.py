@@ -100,7 +100,9 @@ def main() -> None:
     sampler = LocalSampler(Policy(model), end_ids=())
     prompts, observations = conversations(args.conversations, args.turns)
     num_tokens = args.conversations * args.turns * ACTION_TOKENS
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {num_tokens} tokens")
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {num_tokens} tokens"
+    )
     ratios = []
     for _ in range(args.pairs):
         ours = run_sampler(sampler, prompts, observations)
