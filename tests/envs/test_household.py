@@ -218,6 +218,8 @@ def test_clean_heat_and_cool():
     assert refused(env, "examine mug 1")  # not in hand
     play(env, "go to microwave 1", "heat egg 1 with microwave 1")
     assert play(env, "examine egg 1") == ["This is a hot egg 1."]
+    play(env, "go to sinkbasin 1", "clean egg 1 with sinkbasin 1")
+    assert play(env, "examine egg 1") == ["This is a hot and clean egg 1."]
 
 
 def test_what_cannot_be_treated():

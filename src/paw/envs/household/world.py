@@ -86,7 +86,7 @@ class HouseholdEnvironment:
         if command not in self._commands:
             return StepResult(Observation(REFUSED, self._commands), valid=False)
         text = self._perform(command)
-        if not self._won(command):
+        if not self._won():
             return StepResult(self._observe(text))
         self._ended = True
         return StepResult(self._observe(text), REWARD, terminated=True, success=True)
@@ -188,19 +188,19 @@ class HouseholdEnvironment:
         states = tuple(sorted(self._states.get(name, ())))
         return _DESCRIPTIONS[states].format(name)
 
-    def _won(self, command: str) -> bool:
-        """Whether the goal holds; putting away can only be achieved by `move`."""
-        game = self._game
+    def _won(self) -> bool:
+        """Whether the goal holds here and now."""
+        game, here = self._game, self._location
+        if here is None:
+            return False
         if game.kind == "look_at_obj_in_light":
-            if not self._lit or self._held is None or self._location is None:
+            if not self._lit or self._held is None:
                 return False
-            near = self._contents[self._location]
+            near = self._contents[here]
             return type_of(self._held) == game.object_type and any(n in self._lit for n in near)
-        if not command.startswith("move ") or self._location is None:
+        if type_of(here) != game.place_type:
             return False
-        if type_of(self._location) != game.place_type:
-            return False
-        wanted = [n for n in self._contents[self._location] if type_of(n) == game.object_type]
+        wanted = [n for n in self._contents[here] if type_of(n) == game.object_type]
         if game.kind == "pick_two_obj_and_place":
             return len(wanted) >= 2
         treatment = TREATMENTS.get(game.kind)
