@@ -175,11 +175,11 @@ class Dialogue:
         """The conversation without its middle: first observation, last actions and observations."""
         s = self._serializer
         ids = list(s.encode(self._observations[0][0]))
-        shown = [o for (o, _), _ in recent[1:]] + [text]
+        shown = [o for (o, _), _ in recent[1:]] + [text] * bool(recent)
         for (_, (action, _)), observation in zip(recent, shown, strict=True):
             ids += [*s.format.to_policy, *action.token_ids, *s.to_user(action)]
             ids += s.encode(observation)
-        if not recent and self._actions:  # no history wanted: the observation alone follows
+        if self._actions and not recent:  # no history wanted: the observation alone follows
             ids += s.encode("\n" + text)
         return tuple(ids)
 

@@ -25,19 +25,19 @@ class Parsed:
 def parse_response(response: str, response_format: str, environment: str) -> Parsed:
     """Read the command out of a response.
 
-    `tags`: <think>…</think> then <action>…</action> (search-QA: <search>…</search> or
-    <answer>…</answer>), the paper's format; the first complete action counts. `command`: the whole
-    response, stripped.
+    `tags`, the paper's format: <think>…</think> then <action>…</action>, both required; in
+    search-QA <search>…</search> or <answer>…</answer>, reasoning or not. The first complete one
+    behind the reasoning counts. `command`: the whole response, stripped.
     """
     if response_format == "command":
         command = response.strip()
         return Parsed(_case(command, environment), bool(command))
     thought = THINK.search(response)
-    rest = response[thought.end() :] if thought else ""
+    rest = response[thought.end() :] if thought else response
     if environment == "search_qa":
         query = QUERY.search(rest)
         return Parsed(query.group(0) if query else "", query is not None)
-    action = ACTION.search(rest)
+    action = ACTION.search(rest) if thought else None
     command = action.group(1).strip() if action else ""
     return Parsed(_case(command, environment), bool(command))
 

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paw.text.parse import Parsed, parse_response, writes_observation
+
+GOOD = "<think>I need the mug.</think>\n<action>Go to Shelf 1</action>"
+
+
+@pytest.mark.parametrize(
+    ("response", "environment", "expected"),
+    [
+        (GOOD, "alfworld", Parsed("go to shelf 1", True)),  # ALFWorld's commands are lower case
+        (GOOD, "webshop", Parsed("Go to Shelf 1", True)),
+        ("<action>look</action>", "alfworld", Parsed("", False)),  # no reasoning
+        ("<think>hm</think> look", "alfworld", Parsed("", False)),
+        ("<think>hm</think><action> </action>", "alfworld", Parsed("", False)),
+        ("<think><action>no</action></think><action>yes</action>", "x", Parsed("yes", True)),
+        ("<think>a</think><action>one</action><action>two</action>", "x", Parsed("one", True)),
+        (
+            "<think>?</think><search> who wrote it </search>",
+            "search_qa",
+            Parsed("<search> who wrote it </search>", True),
+        ),
+        ("<answer>Ada</answer>", "search_qa", Parsed("<answer>Ada</answer>", True)),
+        ("<search>no end</answer>", "search_qa", Parsed("", False)),
+    ],
+)
+def test_tags(response, environment, expected):
+    assert parse_response(response, "tags", environment) == expected
+
+
+def test_command_format_takes_the_whole_response():
+    assert parse_response(" Go to fridge 1 ", "command", "household") == Parsed("go to fridge 1", True)
+    assert parse_response("  ", "command", "household") == Parsed("", False)
+
+
+@given(st.text(), st.sampled_from(["tags", "command"]), st.sampled_from(["search_qa", "webshop"]))
+def test_any_text_is_parsed_without_an_exception(response, response_format, environment):
+    parsed = parse_response(response, response_format, environment)
+    assert parsed.well_formed == bool(parsed.command)
+
+
+def test_role_confusion():
+    assert writes_observation("<action>look</action>\nObservation: you see a mug")
+    assert writes_observation("<search>x</search><information>Doc 1</information>")
+    assert not writes_observation("<think>My last observation: a mug.</think><action>look</action>")
