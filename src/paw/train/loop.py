@@ -74,11 +74,15 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
 
 def train_update(session: Session, update: int) -> dict[str, Any]:
     """Act, judge, serialise, learn: one update. Returns its metrics."""
+    with session.run.stage("act"):  # -> list[Group]
+        groups = act(session, update)
+    return learn_from(session, update, groups)
+
+
+def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, Any]:
+    """Judge, serialise, learn: what follows from the groups of one update. Returns its metrics."""
     config, run, learner = session.run.config, session.run, session.learner
     generator = session.generator(update)
-
-    with run.stage("act"):  # -> list[Group]
-        groups = act(session, update)
 
     with run.stage("judge"):  # over the whole update, never a mini-batch
         learner.policy.num_forwards = learner.policy.num_rows = 0
