@@ -27,6 +27,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 # Gemma soft-caps its logits, Cohere, Granite and Falcon-H1 scale them; the head does neither.
 _TRANSFORMED_LOGITS = re.compile(r"logits?_.*(scal|cap|mup|multipl)|lm_head_multiplier")
+_PLAIN_DECODERS = "a plain decoder (Qwen2, Qwen3, Llama, ...)"
 
 
 class Policy:
@@ -60,21 +61,21 @@ class Policy:
         self.compute_dtype = _dtype(compute_dtype) if compute_dtype else None
         self.num_forwards = 0
         self.num_rows = 0
-        _refuse_transformed_logits(self.config)
+        _refuse_unsupported(model)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         rows = _probe_rows(self.config.vocab_size)
         expected = _row_logprobs(model, rows)
         use_packed_attention(model)
-        self._check_packing(rows, expected)
-        self._adapter = _add_lora(model, lora_rank, seed) if lora_rank else None
         if gradient_checkpointing:
             # The second name is the one of transformers before 5.20.
             enable = getattr(model, "activation_checkpointing_enable", None)
             (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
             # transformers checkpoints in training mode only; there is no dropout left to switch on.
             model.train()
+        self._check_packing(rows, expected)
+        self._adapter = _add_lora(model, lora_rank, seed) if lora_rank else None
 
     @classmethod
     def load(
@@ -202,8 +203,8 @@ class Policy:
         if not worst < (0.3 if narrow else 1e-3):
             raise UserError(
                 f"model type {self.config.model_type!r} does not fit: log-probabilities of packed "
-                f"rows differ from its own by {worst:.2g} nats; choose a plain decoder "
-                "(Qwen2, Qwen3, Llama, ...)"
+                f"rows differ from its own by {worst:.2g} nats; "
+                f"choose {_PLAIN_DECODERS}"
             )
 
 
@@ -256,13 +257,22 @@ def _load_model(path: str | Path, dtype: torch.dtype) -> Any:
     return model
 
 
-def _refuse_transformed_logits(config: Any) -> None:
+def _refuse_unsupported(model: Any) -> None:
+    """Refuse by name what `_check_packing` might miss in an untrained or short-sighted model."""
+    config, problem = model.config, None
+    if not model._supports_attention_backend:
+        problem = "has attention of its own kind"
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    if odd := layer_types - {"full_attention", "sliding_attention"}:
+        problem = f"has {min(odd)} layers"
     for key, value in config.to_dict().items():
         if _TRANSFORMED_LOGITS.search(key) and value not in (None, False, 1):
-            raise UserError(
-                f"model type {config.model_type!r} transforms its logits ({key} = {value}), which "
-                "is not supported; choose a plain decoder (Qwen2, Qwen3, Llama, ...)"
-            )
+            problem = f"transforms its logits ({key} = {value})"
+    if problem:
+        raise UserError(
+            f"model type {config.model_type!r} {problem}, which is not supported; "
+            f"choose {_PLAIN_DECODERS}"
+        )
 
 
 def _probe_rows(vocab_size: int) -> list[list[int]]:
@@ -292,4 +302,4 @@ def _add_lora(model: Any, rank: int, seed: int) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config).eval()
+        return get_peft_model(model, config)
