@@ -259,14 +259,14 @@ def _check_max_return(probe: Probe) -> str:
 
 
 def _check_bad_commands(probe: Probe) -> str:
-    slowest = 0.0
+    slowest = (0.0, "")
     for number, task in enumerate(probe.tasks[:2]):
         player = RandomPlayer(f"bad/{probe.seed}/{number}")
         env, observation = _begin(probe, task)
         for command in bad_commands(observation.commands):
             started = time.perf_counter()
             result = probe.step(env, command)
-            slowest = max(slowest, time.perf_counter() - started)
+            slowest = max(slowest, (time.perf_counter() - started, shorten(command)))
             observation = result.observation
             if result.terminated or result.truncated:
                 env.close()
@@ -277,7 +277,8 @@ def _check_bad_commands(probe: Probe) -> str:
             "after bad commands a listed command is refused",
         )
         env.close()
-    return f"{len(bad_commands(()))} kinds, none raises; the slowest took {slowest:.3f} s"
+    seconds, command = slowest
+    return f"{len(bad_commands(()))} kinds, none raises; {command} took longest, {seconds:.3f} s"
 
 
 def _begin(probe: Probe, task: Task) -> tuple[Environment, Observation]:
