@@ -28,7 +28,10 @@ def main() -> int:
     options.directory.mkdir(parents=True, exist_ok=True)
 
     print(f"GRPO with and without PaW on the household, {options.updates} updates each, seed")
-    print(f"{options.seed}; one process and one thread each. Ctrl-C stops; the same command goes on.\n")
+    print(
+        f"{options.seed}, one process of one thread each. Ctrl-C stops; the same command goes on."
+    )
+    print()
     started = time.time()
     status = train_side_by_side(options.directory, options.updates, options.seed)
     if status:
@@ -103,12 +106,17 @@ def plot(directory: Path, results: dict[str, list[dict]]) -> None:
     figure, (held_out, training) = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
     for arm, rows in results.items():
         updates = [r["update"] for r in rows]
-        held_out.plot(updates, [r["success_rate"] for r in rows], "o-", color=COLOURS[arm], label=arm)
+        held_out.plot(
+            updates, [r["success_rate"] for r in rows], "o-", color=COLOURS[arm], label=arm
+        )
         low, high = zip(*(r["interval"] for r in rows), strict=True)
         held_out.fill_between(updates, low, high, color=COLOURS[arm], alpha=0.12, linewidth=0)
         lines = (directory / arm / "metrics.jsonl").read_text().splitlines()
         wins = [json.loads(line)["rollout/success_rate"] for line in lines]
-        smooth = [sum(wins[max(0, i - 9) : i + 1]) / len(wins[max(0, i - 9) : i + 1]) for i in range(len(wins))]
+        smooth = [
+            sum(wins[max(0, i - 9) : i + 1]) / len(wins[max(0, i - 9) : i + 1])
+            for i in range(len(wins))
+        ]
         training.plot(range(1, len(wins) + 1), smooth, color=COLOURS[arm], label=arm)
     held_out.set_title("held-out games (200 valid tasks, 95 % interval)")
     training.set_title("training games (mean of the last 10 updates)")
@@ -124,21 +132,25 @@ def plot(directory: Path, results: dict[str, list[dict]]) -> None:
 
 def print_table(directory: Path, results: dict[str, list[dict]], seconds: float) -> None:
     """The result in a few lines, and where everything lies."""
-    print(f"\n{'':10}{'before':>8}{'after':>8}   95 % interval   {'s/update':>8}  next-observation NLL")
+    print(f"\n{'':10}  before   after   95 % interval   s/update  next-observation NLL")
     for arm, rows in results.items():
         first, last = rows[0], rows[-1]
         low, high = last["interval"]
         lines = (directory / arm / "metrics.jsonl").read_text().splitlines()
         metrics = [json.loads(line) for line in lines]
         pace = sum(m["time/update"] for m in metrics) / len(metrics)
-        nll = f"{metrics[0]['wm/nll']:.2f} -> {metrics[-1]['wm/nll']:.2f}" if arm == "paw" else "not trained"
+        nll = (
+            f"{metrics[0]['wm/nll']:.2f} -> {metrics[-1]['wm/nll']:.2f}"
+            if arm == "paw"
+            else "not trained"
+        )
         print(
             f"{arm:10}{first['success_rate']:8.1%}{last['success_rate']:8.1%}   "
             f"[{low:.1%}, {high:.1%}]  {pace:8.2f}  {nll}"
         )
     print(
-        "\nOne seed proves nothing: the difference between two such runs is mostly chance. It takes\n"
-        "paired seeds to say whether PaW helps; see README, Results."
+        "\nOne seed proves nothing: the difference between two such runs is mostly chance. It\n"
+        "takes paired seeds to say whether PaW helps; see README, Results."
     )
     print(f"\ncurves       {directory / 'quickstart.png'}")
     for arm in results:

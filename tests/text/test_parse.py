@@ -31,7 +31,9 @@ def test_tags(response, environment, expected):
 
 
 def test_command_format_takes_the_whole_response():
-    assert parse_response(" Go to fridge 1 ", "command", "household") == Parsed("go to fridge 1", True)
+    assert parse_response(" Go to fridge 1 ", "command", "household") == Parsed(
+        "go to fridge 1", True
+    )
     assert parse_response("  ", "command", "household") == Parsed("", False)
 
 

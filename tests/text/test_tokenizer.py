@@ -21,7 +21,9 @@ def test_every_text_round_trips(text):
 
 
 def test_words_phrases_and_numbers_are_one_token_each():
-    tokens = [TOKENIZER.decode([i]) for i in ids("You arrive at drawer 12. On the drawer 1, and a mug")]
+    tokens = [
+        TOKENIZER.decode([i]) for i in ids("You arrive at drawer 12. On the drawer 1, and a mug")
+    ]
     assert tokens == [
         "You arrive at", " drawer", " 12", ".", " On", " the", " drawer", " 1", ", and a", " mug",
     ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Chat templates: the pieces must make up the whole, for the styles of Qwen2.5, Qwen3, Llama-3.2."""
+"""Chat templates of Qwen2.5, Qwen3 and Llama-3.2: the pieces must make up the whole."""
 
 import pytest
-from tests.text.templates import LLAMA, QWEN25, QWEN3, REVERSED, chat_tokenizer
+from tests.text.templates import LLAMA, QWEN3, QWEN25, REVERSED, chat_tokenizer
 
 from paw.errors import UserError
 from paw.text.dialogue import Serializer

@@ -93,8 +93,8 @@ def window(
         )
         first = num_taken - len(history) + 1
         lines += [
-            f"[Observation {first + i}: '{seen.observation}', Command {first + i}: '{seen.command}']"
-            for i, seen in enumerate(history)
+            f"[Observation {i}: '{seen.observation}', Command {i}: '{seen.command}']"
+            for i, seen in enumerate(history, first)
         ]
         lines.append(f"You are now at step {num_taken + 1}.")
     lines.append(f"Your current observation is: {text}{admissible(commands, environment)}")

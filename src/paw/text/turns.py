@@ -7,8 +7,9 @@ sampled action tokens are never decoded and tokenised again:
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from paw.errors import UserError
 
@@ -39,13 +40,14 @@ def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
     Raises:
         UserError: a template that is not made of such pieces, or no end-of-turn token.
     """
-    eos = tokenizer.eos_token_id
+    eos = cast(int | None, tokenizer.eos_token_id)
+    start = cast(int | None, tokenizer.bos_token_id)
     if tokenizer.chat_template is None:
         if eos is None:
             raise UserError("the tokenizer has neither a chat template nor an EOS token")
         opening, to_policy, to_user = (tuple(_ids(tokenizer, text)) for text in PLAIN)
-        start = () if tokenizer.bos_token_id is None else (tokenizer.bos_token_id,)
-        return TurnFormat(start + opening, to_policy, eos, to_user, (eos,))
+        first = () if start is None else (start,)
+        return TurnFormat(first + opening, to_policy, eos, to_user, (eos,))
 
     first, action, second = "FIRSTUSER", "POLICYACTION", "SECONDUSER"
     whole = _render(tokenizer, first, action, second)
@@ -53,10 +55,9 @@ def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
     to_policy, rest = _split(rest, action)
     after_action, last = _split(rest, second)
     ids = _ids(tokenizer, after_action)
-    if not ids or ids[0] not in tokenizer.all_special_ids and ids[0] != eos:
-        added = tokenizer.get_added_vocab().values()
-        if not ids or ids[0] not in added:
-            raise UserError("chat template: the policy's turn does not end with a special token")
+    control = {eos, *cast(PreTrainedTokenizerFast, tokenizer).get_added_vocab().values()}
+    if not ids or ids[0] not in control:
+        raise UserError("chat template: the policy's turn does not end with a control token")
     pieces = TurnFormat(
         opening=tuple(_ids(tokenizer, opening)),
         to_policy=tuple(_ids(tokenizer, to_policy)),

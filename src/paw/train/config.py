@@ -19,7 +19,7 @@ class RunConfig:
     seed: int = 0
     """Drives tasks, environments, sampler and data order."""
     resume: bool = True
-    """Go on from the newest complete checkpoint of `directory`; a changed configuration is refused."""
+    """Go on from the newest complete checkpoint; a changed configuration is refused."""
     checkpoint_every: int = 10
     """Updates between checkpoints; the last update always makes one."""
     keep_checkpoints: int = 2
@@ -70,7 +70,7 @@ class RolloutConfig:
     group_size: int = 8
     """n: trajectories of each."""
     max_turns: int = 50
-    """Turns after which an episode is cut (truncated, not lost: its last observation is a target)."""
+    """Turns after which an episode is cut (its last observation is still a target)."""
     context: Literal["window", "append"] = "window"
     """`window`: each turn its own sample, prompt = instruction + last turns. `append`: the episode
     is one growing conversation and one sample."""
@@ -81,7 +81,7 @@ class RolloutConfig:
     temperature: float = 1.0
     """Sampling temperature; log-probs and entropy are always those of temperature 1."""
     max_prompt_tokens: int = 2048
-    """`window`: longer prompts are cut in the middle (counted). `append`: the episode ends there."""
+    """`window`: longer prompts are cut in the middle, counted. `append`: the episode ends there."""
     max_response_tokens: int = 512
     """A response is cut here (an unfinished one is an invalid turn if it does not parse)."""
     invalid_penalty: float = 0.1
@@ -109,7 +109,7 @@ class AlgorithmConfig:
     step_weight: float = 1.0
     """omega of GiGPO: A = A_episode + omega A_step."""
     anchor_similarity: float | None = None
-    """GiGPO: observations at least this similar share an anchor; none: equal ones (search-QA 0.9)."""
+    """GiGPO: observations at least this similar share an anchor (search-QA 0.9); none: equal ones."""
     gae_discount: float = 1.0
     """gamma of PPO's generalized advantages (over turns)."""
     gae_lambda: float = 1.0
@@ -119,7 +119,7 @@ class AlgorithmConfig:
     critic_warmup_updates: int = 0
     """PPO: first updates that train the critic alone."""
     kl_coefficient: float = 0.0
-    """Weight of the KL loss to the initial policy (low-variance estimator); 0: no reference model."""
+    """Weight of the KL loss to the initial policy (low-variance estimator); 0: no reference."""
     statistics: Literal["trajectory", "turn"] = "trajectory"
     """Group mean and deviation over trajectories, or over turns (as verl-agent does)."""
     penalty: Literal["turn", "episode"] = "turn"

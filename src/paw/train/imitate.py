@@ -199,8 +199,8 @@ def start(
 def make_rows(
     serializer: Serializer, demonstration: Demonstration, config: Config
 ) -> list[TrainingSample]:
-    """The rows of one episode (`append`: one; `window`: one a turn), with weight 1 on imitated action tokens, `observation_weight` on
-    observation tokens."""
+    """The rows of one episode (`append`: one, `window`: one a turn), with weight 1 on imitated
+    action tokens and `observation_weight` on observation tokens."""
     dialogue = serializer.dialogue(demonstration.task)
     share = config.imitate.observation_weight
     ids: list[int] = []

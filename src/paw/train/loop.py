@@ -183,7 +183,7 @@ def kl_after(
     old: list[list[float]],
     advantages: torch.Tensor,
 ) -> dict[str, float]:
-    """On diagnostic updates: how far the update moved the policy, and where no advantage drove it."""
+    """On diagnostic updates: how far the policy moved, and how far where no advantage drove it."""
     if not session.diagnoses(update):
         return {}
     new, _ = session.learner.score(rows, session.learner.policy)
