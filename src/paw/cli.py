@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns (and, as a console script, exits with) its status."""
     parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
+    words, keys = _split_keys(sys.argv[1:] if arguments is None else arguments)
+    known, rest = parser.parse_known_args(words)
+    rest += keys
     if known.command is None:
         parser.print_help()
         return 0
@@ -44,6 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"paw: cannot write{where}: {error.strerror}; nothing complete is lost", file=sys.stderr
         )
         return 2
+
+
+def _split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take `--table.key value` pairs out, wherever they stand: argparse would read their values as
+    positional arguments."""
+    words: list[str] = []
+    keys: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        name, equals, _ = word.partition("=")
+        if not (word.startswith("--") and "." in name):
+            words.append(word)
+            continue
+        keys.append(word)
+        if not equals and queue:
+            keys.append(queue.pop(0))
+    return words, keys
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -109,7 +109,7 @@ class AlgorithmConfig:
     step_weight: float = 1.0
     """omega of GiGPO: A = A_episode + omega A_step."""
     anchor_similarity: float | None = None
-    """GiGPO: observations at least this similar share an anchor (search-QA 0.9); none: equal ones."""
+    """GiGPO: observations this similar share an anchor (search-QA: 0.9); none: equal ones."""
     gae_discount: float = 1.0
     """gamma of PPO's generalized advantages (over turns)."""
     gae_lambda: float = 1.0
