@@ -54,7 +54,7 @@ STEP_3 = {
     "ness": "",
 }
 _ENDINGS = "al ance ence er ic able ible ant ement ment ent ou ism ate iti ous ive ize ion"
-STEP_4: dict[str, str] = {ending: "" for ending in _ENDINGS.split()}
+STEP_4: dict[str, str] = dict.fromkeys(_ENDINGS.split(), "")
 DOUBLES = ("bb", "dd", "ff", "gg", "mm", "nn", "pp", "rr", "tt")
 
 

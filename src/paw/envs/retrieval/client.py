@@ -137,12 +137,12 @@ class RetrieverClient:
             except _Unavailable as error:
                 reason = str(error)
                 continue
-            reason = f"HTTP {status}: {' '.join(answer[:200].decode(errors='replace').split())}"
+            reason = f"HTTP {status}: {answer[:200].decode(errors='replace')}"
             if status == 422 and "queries" in request:
                 raise _SingleQueryServer
             if status != 429 and status < 500:
                 break
-        raise RetrievalError(f"retriever {self.url}: {reason}")
+        raise RetrievalError(f"retriever {self.url}: {' '.join(reason.split())}")
 
     def _post(self, body: bytes) -> tuple[int, bytes]:
         """(status, body) of one request over this thread's connection."""

@@ -1,5 +1,6 @@
 """Question files: JSON lines of FlashRAG and Search-R1, Parquet of Search-R1 and verl-agent."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 from paw.envs.retrieval.files import clean, read_rows
 from paw.envs.search_qa.scoring import normalize_answer
 from paw.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 DATA_SETS = (
     "nq",
@@ -53,10 +56,14 @@ def data_set_name(source: str) -> str:
 def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Question]:
     """The questions of a file; `data_set` names the set of rows that name none themselves.
 
+    A question whose gold answers are all empty once normalised ("*", "A") cannot be answered by
+    exact match: it is left out, and the log says how many were.
+
     Raises:
-        UserError: unreadable file, or a row without question, or without a usable gold answer.
+        UserError: unreadable file, or a row without question or gold answers.
     """
     first: dict[tuple[str, str], int] = {}
+    num_left_out = 0
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
         source = row.get("data_source")
@@ -73,7 +80,16 @@ def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Qu
                 f"{where}: id {question.id!r} of {name} stands in line {earlier} already; "
                 "ids must be unique within a data set"
             )
-        yield question
+        if question.golden_answers:
+            yield question
+        else:
+            num_left_out += 1
+    if num_left_out:
+        logger.warning(
+            "%s: %d question(s) left out: no gold answer is left after normalisation",
+            path,
+            num_left_out,
+        )
 
 
 def _extra(row: Mapping[str, Any], key: str, default: Any) -> Any:
@@ -110,15 +126,12 @@ def _golds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if isinstance(found, Mapping):
         found = found.get("target")
     answers = [found] if isinstance(found, str) else found
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers) or not answers:
         raise UserError(
             f'{where}: no gold answers (a list of strings as "golden_answers", or '
             '"reward_model.ground_truth.target")'
         )
-    golds = tuple(dict.fromkeys(clean(a).strip() for a in answers if normalize_answer(a)))
-    if not golds:
-        raise UserError(f"{where}: no gold answer has a letter or digit: {answers!r:.80}")
-    return golds
+    return tuple(dict.fromkeys(clean(a).strip() for a in answers if normalize_answer(a)))
 
 
 def _supporting(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
