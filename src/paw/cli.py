@@ -2,97 +2,169 @@
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
-from paw.errors import RunFailure, UserError
+from paw.errors import RunFailure, UserError, nearest
 
 if TYPE_CHECKING:
     from paw.train.config import Config
 
+ON_DISK = (
+    errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG,
+    errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST,
+)  # fmt: skip
+"""What a disk or a path may refuse; anything else is a bug and keeps its traceback."""
+
+TRAIN_HELP = """\
+examples:
+  paw train                                       the household, from the shipped policy
+  paw train recipe.toml --run.seed 1              a recipe, one key changed
+  paw train recipe.toml --run.directory runs/x    where to write; the same command again goes on
+
+The keys that matter first (--table.key value; a card beside the policy's weights, the files from
+left to right and the flags overlay each other; `paw keys` lists every key with its default):
+  --env.name NAME  --env.data_dir DIR         what to train on
+  --model.path DIR_OR_HUB_NAME                where to start from
+  --run.directory DIR  --run.updates N  --run.seed N  --run.checkpoint_every N
+  --rollout.groups N  --rollout.group_size N  --rollout.max_turns N  --rollout.context append
+  --algorithm.name grpo|rloo|gigpo|ppo        the algorithm under PaW
+  --paw.enabled false                         that algorithm alone
+  --optimizer.learning_rate X  --eval.every N
+
+Ctrl-C finishes the update, saves and stops; the same command goes on from there.
+"""
+
+IMITATE_HELP = """\
+examples:
+  paw imitate --imitate.from_scratch true --imitate.output my_policy
+  paw imitate --imitate.trajectories runs/x/trajectories/update-000080.jsonl.zst --imitate.output p
+
+`paw keys imitate` lists the keys of [imitate]; [env], [model], [rollout] and [eval] hold as well.
+"""
+
+EVAL_HELP = """\
+examples:
+  paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
+  paw eval my_policy --split test --episodes 200 -o result.json
+
+Any --table.key value of [env], [model], [rollout] and [eval] may follow; `paw keys` lists them.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns (and, as a console script, exits with) its status."""
-    parser = _parser()
     words, keys = _split_keys(sys.argv[1:] if arguments is None else arguments)
-    known, rest = parser.parse_known_args(words)
-    rest += keys
-    if known.command is None:
-        parser.print_help()
-        return 0
-    if rest and not known.takes_keys:
-        print(
-            f"paw: unexpected argument {rest[0]!r}; see paw {known.command} --help", file=sys.stderr
-        )
-        return 2
+    parser = _parser()
     try:
-        return known.run(known, rest) or 0
+        known, rest = parser.parse_known_args(words)
+        if known.command is None:
+            parser.print_help()
+            return 0
+        unexpected = rest if known.takes_keys else rest + keys
+        if unexpected:
+            raise UserError(_unexpected(known, unexpected[0]))
+        return known.run(known, keys) or 0
     except UserError as error:
-        print(f"paw: {error}", file=sys.stderr)
-        return 2
+        return _complain(error, 2)
     except RunFailure as error:
-        print(f"paw: {error}", file=sys.stderr)
-        return 1
+        return _complain(error, 1)
     except KeyboardInterrupt:
-        print("paw: interrupted", file=sys.stderr)
-        return 130
+        return _complain("interrupted", 130)
+    except BrokenPipeError:  # `paw keys | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT):
+        if error.errno not in ON_DISK:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(
-            f"paw: cannot write{where}: {error.strerror}; nothing complete is lost", file=sys.stderr
-        )
-        return 2
+        return _complain(f"cannot write{where}: {error.strerror}", 2)
+
+
+def _complain(what: object, status: int) -> int:
+    print("paw:", " ".join(str(what).split()), file=sys.stderr)
+    return status
 
 
 def _split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take `--table.key value` pairs out, wherever they stand: argparse would read their values as
-    positional arguments."""
-    words: list[str] = []
-    keys: list[str] = []
-    queue = list(arguments)
+    """`--table.key value` and `--table.key=value` apart from everything else.
+
+    argparse would take the value of an option that it does not know for a positional argument.
+    """
+    words, keys, queue = [], [], list(arguments)
     while queue:
         word = queue.pop(0)
         name, equals, _ = word.partition("=")
-        if not (word.startswith("--") and "." in name):
+        if not name.startswith("--") or "." not in name:
             words.append(word)
             continue
         keys.append(word)
-        if not equals and queue:
+        if not equals and queue and not queue[0].startswith("--"):
             keys.append(queue.pop(0))
     return words, keys
 
 
+def _unexpected(known: argparse.Namespace, word: str) -> str:
+    """What to say of an argument that the command does not take."""
+    options = [o for action in known.parser._actions for o in action.option_strings]
+    if known.takes_keys and word.startswith("--"):
+        from paw.train.settings import flag_names
+
+        options += flag_names()
+    hint = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
+    hint = hint if "did you mean" in hint else ""
+    return f"{known.command}: unexpected argument {word!r}{hint}; see paw {known.command} --help"
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, without the usage text above it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+class _Commands(argparse._SubParsersAction):
+    """Suggests the nearest command for one that does not exist."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        if values[0] not in self.choices:
+            hint = nearest(values[0], self.choices)
+            raise UserError(f"no command {values[0]!r}{hint}; see paw --help")
+        super().__call__(parser, namespace, values, option_string)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="paw",
         description="RL training of language agents that also learn to predict what their actions "
         "do (PaW, arXiv 2606.02388).",
     )
     parser.add_argument("--version", action="version", version=f"paw {__version__}")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", action=_Commands)
 
-    def command(name: str, run: Any, text: str, *, keys: bool = False) -> argparse.ArgumentParser:
+    def command(name: str, run: Any, text: str, epilog: str = "") -> argparse.ArgumentParser:
         sub = commands.add_parser(
-            name, help=text, description=text, allow_abbrev=False,
-            epilog="keys: paw keys lists every --table.key" if keys else None,
+            name, help=text, description=text, allow_abbrev=False, epilog=epilog or None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        sub.set_defaults(command=name, run=run, takes_keys=keys)
+        sub.set_defaults(command=name, run=run, parser=sub, takes_keys=bool(epilog))
         return sub
 
-    train = command("train", _train, "train a policy; without CONFIG the household", keys=True)
+    train = command("train", _train, "train a policy; without CONFIG the household", TRAIN_HELP)
     train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
-    imitate = command("imitate", _imitate, "warm-start a policy from an expert", keys=True)
-    imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml")
-    evaluate = command("eval", _eval, "success of a run or model on a split", keys=True)
+    imitate = command(
+        "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP
+    )
+    imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
+    evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP)
     evaluate.add_argument("model", metavar="RUN_OR_MODEL")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=int, help="default: every task once")
+    evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
@@ -106,39 +178,53 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check-env", _check_env, "does an environment keep the contract?")
     check.add_argument("env", metavar="NAME|MODULE:FACTORY")
     check.add_argument("--split")
-    check.add_argument("--tasks", type=int, default=8, help="how many tasks to try")
+    check.add_argument("--tasks", type=_positive, default=8, help="how many tasks to try")
     check.add_argument("--data-dir")
-    command("keys", _keys, "every configuration key, its default and its meaning")
+    keys = command("keys", _keys, "every configuration key, its default and its meaning")
+    keys.add_argument("tables", nargs="*", metavar="TABLE", help="only these tables")
     return parser
 
 
-def _train(known: argparse.Namespace, rest: list[str]) -> int:
-    config = _config(known.configs, rest)
-    from paw.train.loop import train
-    from paw.train.console import Bar
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
+
+def _train(known: argparse.Namespace, keys: list[str]) -> int:
+    config = _config(known.configs, keys)
+    from paw.train.checkpoint import newest_checkpoint
+    from paw.train.console import Bar, quiet
+    from paw.train.loop import train
+    from paw.train.run import run_directory
+
+    quiet()
+    directory = run_directory(config)
     with Bar(config.run.updates, "update") as bar:
         try:
             session = train(config, bar)
         except KeyboardInterrupt:
             bar.close()
-            print(
-                f"paw: stopped; the same command goes on from update {bar.reached}", file=sys.stderr
-            )
-            return 130
+            newest = newest_checkpoint(directory / "checkpoints")
+            where = "the start" if newest is None else newest.name
+            return _complain(f"stopped; the same command goes on from {where} in {directory}", 130)
     run = session.run
     if session.first_update >= config.run.updates:
-        print(f"already complete: {config.run.updates} updates in {run.directory}")
+        print(
+            f"already complete: {session.first_update} updates in {run.directory}; a larger "
+            "run.updates goes on, another run.directory starts anew"
+        )
     print(f"run         {run.directory}\nmetrics     {run.directory / 'metrics.jsonl'}")
-    print(f"checkpoint  {run.checkpoints}/update-{config.run.updates:06d}  (an HF model directory)")
+    print(f"checkpoint  {newest_checkpoint(run.checkpoints)}  (an HF model directory)")
     return 0
 
 
-def _imitate(known: argparse.Namespace, rest: list[str]) -> int:
-    config = _config(known.configs, rest)
+def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
+    config = _config(known.configs, keys)
+    from paw.train.console import Bar, quiet
     from paw.train.imitate import imitate
-    from paw.train.console import Bar
 
+    quiet()
     with Bar(config.imitate.steps, "step") as bar:
         report = imitate(config, bar)
     for row in report["evaluations"]:
@@ -151,13 +237,15 @@ def _imitate(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _eval(known: argparse.Namespace, rest: list[str]) -> int:
-    flags = [*rest, "--model.path", known.model]
+def _eval(known: argparse.Namespace, keys: list[str]) -> int:
+    flags = [*keys, "--model.path", known.model]
     for key, value in (("env.name", known.env), ("env.data_dir", known.data_dir)):
         flags += [] if value is None else [f"--{key}", value]
     config = _config([], flags)
+    from paw.train.console import quiet
     from paw.train.evaluation import evaluate_model, print_evaluation
 
+    quiet()
     result = evaluate_model(
         config, known.split, known.episodes, known.temperature, known.seed, known.output
     )
@@ -165,14 +253,14 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _play(known: argparse.Namespace, rest: list[str]) -> int:
+def _play(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.play import play
 
     play(_source(known), task_index=known.task, seed=known.seed)
     return 0
 
 
-def _check_env(known: argparse.Namespace, rest: list[str]) -> int:
+def _check_env(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.check import check_environment, format_report
 
     report = check_environment(_source(known), num_tasks=known.tasks)
@@ -180,10 +268,10 @@ def _check_env(known: argparse.Namespace, rest: list[str]) -> int:
     return 0 if report.passed else 1
 
 
-def _keys(known: argparse.Namespace, rest: list[str]) -> int:
+def _keys(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.train.settings import describe
 
-    print(describe())
+    print(describe(known.tables))
     return 0
 
 

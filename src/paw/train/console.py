@@ -17,6 +17,14 @@ SHOWN = {
 """Metrics beside the bar, and their short names."""
 
 
+def quiet() -> None:
+    """Leave the console to the bar: no bars and hints of transformers, only its errors."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
 class Bar:
     """A progress callback over updates or steps.
 

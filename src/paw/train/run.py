@@ -57,7 +57,7 @@ class Run:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.directory = Path(config.run.directory or default_directory(config))
+        self.directory = run_directory(config)
         self.checkpoints = self.directory / "checkpoints"
         self._times: dict[str, float] = {}
         self._sinks: list[Sink] = []
@@ -176,11 +176,13 @@ def name_of(update: int) -> str:
     return f"update-{update:06d}"
 
 
-def default_directory(config: Config) -> str:
-    """`runs/<env>-<algorithm>[-paw]-seed<seed>`."""
+def run_directory(config: Config) -> Path:
+    """`run.directory`, or `runs/<env>-<algorithm>[-paw]-seed<seed>`."""
+    if config.run.directory:
+        return Path(config.run.directory)
     paw = "-paw" if config.paw.enabled and config.paw.coefficient > 0 else ""
     name = config.env.name.replace(":", ".").replace("/", ".")
-    return f"runs/{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
+    return Path("runs") / f"{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
 
 
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:

@@ -29,12 +29,10 @@ def resolve(
         UserError: unknown table or key (with the nearest known one and the file), wrong type, a
             value out of its range, an unreadable file.
     """
+    given = parse_flags(flags)
     merged: Table = {}
-    if card:
-        _overlay(merged, card)
-    for file in files:
-        _overlay(merged, read_toml(file))
-    _overlay(merged, parse_flags(flags))
+    for layer in [card or {}, *(read_toml(file) for file in files), given]:
+        _overlay(merged, layer)
     return convert(merged)
 
 
@@ -66,8 +64,8 @@ def parse_flags(flags: Sequence[str]) -> Table:
     while queue:
         flag = queue.pop(0)
         if not flag.startswith("--") or "." not in flag:
-            hint = nearest(flag, [f"--{t}.{f.name}" for t, c in TABLES.items() for f in _fields(c)])
-            raise UserError(f"unexpected argument {flag!r}{hint if flag.startswith('-') else ''}")
+            hint = nearest(flag, flag_names()) if flag.startswith("-") else ""
+            raise UserError(f"unexpected argument {flag!r}{hint}")
         name, equals, value = flag[2:].partition("=")
         table, _, key = name.partition(".")
         key = key.replace("-", "_")
@@ -200,10 +198,19 @@ def changes(old: Config, new: Config, ignore: Iterable[str]) -> list[str]:
     ]
 
 
-def describe() -> str:
-    """Every key with its type, default and meaning, for `--help`."""
+def flag_names() -> list[str]:
+    """Every `--table.key`."""
+    return [f"--{t}.{f.name}" for t, kind in TABLES.items() for f in _fields(kind)]
+
+
+def describe(tables: Sequence[str] = ()) -> str:
+    """Every key of `tables` (default: all) with its default and meaning, for `paw keys`."""
     lines = []
+    for name in tables:
+        _check_table(name, "keys ")
     for name, kind in TABLES.items():
+        if tables and name not in tables:
+            continue
         lines.append(f"[{name}]")
         docs = _field_docs(kind)
         for f in _fields(kind):
