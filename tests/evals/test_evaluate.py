@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paw.evals.evaluate import evaluation, summary, wilson_interval
+from paw.types import SampledAction, Task, Trajectory, Transition
+
+TURN = Transition(
+    context_ids=(1,),
+    context_roles=(0,),
+    action=SampledAction((2,), (-0.1,), (0.2,), finished=True),
+    response="look",
+    command="look",
+    reward=0.0,
+    penalty=0.0,
+    valid=True,
+    observation="a room",
+    next_observation="a room",
+    next_observation_ids=(3,),
+)
+
+
+def episode(kind="heat", success=False, turns=(TURN,), failure=None, score=None):
+    task = Task(f"valid/{kind}", kind, "heat a mug.")
+    return Trajectory(task, 0, 0, tuple(turns), success, success, score, failure)
+
+
+def test_wilson_interval_by_hand():
+    """8 of 10, z = 2: p = 0.8, z^2 = 4, centre (0.8 + 0.2) / 1.4 = 5/7, spread
+    2 sqrt(0.026) / 1.4 = 0.23035022; a normal interval would reach above 1."""
+    low, high = wilson_interval(8, 10, z=2.0)
+    assert low == pytest.approx(5 / 7 - 0.23035022)
+    assert high == pytest.approx(5 / 7 + 0.23035022)
+
+
+def test_wilson_interval_at_the_ends():
+    """0 of n: [0, z^2 / (n + z^2)]; n of n is its mirror image; no trials say nothing."""
+    assert wilson_interval(0, 12, z=2.0) == pytest.approx((0.0, 0.25))
+    assert wilson_interval(12, 12, z=2.0) == pytest.approx((0.75, 1.0))
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_holds_the_rate(pair):
+    successes, trials = pair
+    low, high = wilson_interval(successes, trials)
+    assert 0 <= low <= successes / trials + 1e-12 and successes / trials - 1e-12 <= high <= 1
+
+
+def test_summary_counts_failures_apart():
+    """Two usable episodes, one won; the third failed in its environment: 1 of 2, not 1 of 3."""
+    won = episode(success=True, turns=(replace(TURN, reward=10.0),), score=1.0)
+    lost = episode(turns=(TURN, replace(TURN, valid=False)), score=0.5)
+    broken = episode(failure="no answer within 60 s")
+    result = summary([won, lost, broken])
+    assert (result["num_episodes"], result["num_failures"]) == (2, 1)
+    assert result["success_rate"] == 0.5
+    assert result["return_mean"] == 5.0
+    assert result["score_mean"] == 0.75
+    assert result["turns_mean"] == 1.5
+    assert result["valid_action_rate"] == pytest.approx(2 / 3)
+
+
+def test_evaluation_by_kind_and_episode():
+    played = [episode("heat", True), episode("heat"), episode("cool", True)]
+    result = evaluation(played, env="household", split="valid", temperature=1.0, seed=3)
+    assert {k: v["success_rate"] for k, v in result["by_kind"].items()} == {
+        "cool": 1.0,
+        "heat": 0.5,
+    }
+    assert [e["success"] for e in result["episodes"]] == [True, False, True]
+    assert result["success_rate"] == pytest.approx(2 / 3)
