@@ -182,16 +182,21 @@ def _step_for_ever(self, command):
 
 FAULTS = {
     "text depends on a global": ("same text, side by side", {"answer": _counted_answer}),
-    "success before the end": ("values", {"answer": returning(success=False)}),
-    "no success at the end": ("values", {"answer": returning(terminated=True, success=None)}),
-    "reward is text": ("values", {"answer": returning(reward="1")}),
-    "reward is not a number": ("values", {"answer": returning(reward=float("nan"))}),
-    "valid is 1": ("values", {"answer": returning(valid=1)}),
-    "step returns text": ("values", {"answer": lambda self, command: "ok"}),
-    "observation is text": ("values", {"answer": returning(observation="ok")}),
-    "commands is a list": ("values", {"commands": ["forward"]}),
-    "a command twice": ("values", {"commands": ("forward", "forward")}),
-    "no first text": ("values", {"reset": lambda self: Observation("")}),
+    "success before the end": ("success is False before", {"answer": returning(success=False)}),
+    "no success at the end": (
+        "success is None at the end",
+        {"answer": returning(terminated=True, success=None)},
+    ),
+    "reward is text": ("reward is '1'", {"answer": returning(reward="1")}),
+    "reward is not a number": ("reward is nan", {"answer": returning(reward=float("nan"))}),
+    "valid is 1": ("valid is 1, not a bool", {"answer": returning(valid=1)}),
+    "info is a list": ("info is a <class 'list'>", {"answer": returning(info=[])}),
+    "step returns text": ("step returned a <class 'str'>", {"answer": lambda self, command: "ok"}),
+    "observation is text": ("not an Observation", {"answer": returning(observation="ok")}),
+    "commands is a list": ("commands is not a tuple", {"commands": ["forward"]}),
+    "an empty command": ("a listed command is ''", {"commands": ("forward", "")}),
+    "a command twice": ("a command listed twice", {"commands": ("forward", "forward")}),
+    "no first text": ("first observation has no text", {"reset": lambda self: Observation("")}),
     "a listed command is refused": (
         "commands, bad commands",
         {"observe": lambda self, text: Observation(text, ("fly",))},
@@ -215,8 +220,8 @@ def test_faults_of_environments(fault):
     checks, members = FAULTS[fault]
     found = failures(with_environment(**({"max_return": 20.0} | members)))
     del found["pickling"]  # a class made here cannot be pickled
-    if checks == "values":  # then no episodes are recorded for the other checks
-        assert "no episode" not in found["values"] and "no episode" in found["end"]
+    if "values" in found:  # then no episodes are recorded for the other checks
+        assert checks in found["values"] and "no episode" in found["end"]
     else:
         assert ", ".join(found) == checks
 
@@ -321,6 +326,9 @@ def _sources():
         "two tasks have the same id": {"task": twice},
         "differs the second time": {"task": unstable},
         ".instruction is ''": {"task": silent},
+        "is not the last task": {
+            "__getitem__": lambda self, i: [] if isinstance(i, slice) else self.task(max(i, 0))
+        },
         "raises no IndexError": {
             "__getitem__": lambda self, i: (
                 [self.task(0)] if isinstance(i, slice) else self.task(i % 5)
@@ -337,6 +345,42 @@ def test_faults_of_sources(message):
     report = check_environment(source)
     assert [check.name for check in report.checks] == ["tasks"]  # nothing to go on with
     assert message in report.checks[0].detail and not report.passed
+
+
+class Shrinking(Guided):
+    """Pickled, it has other tasks; which fault is `fault`."""
+
+    fault = ""
+    copied = False
+
+    def __getstate__(self):
+        return {"fault": self.fault, "copied": True}
+
+    def __len__(self):
+        return 4 if self.copied and self.fault == "length" else 5
+
+    def task(self, index):
+        return super().task(index + (self.copied and self.fault == "task"))
+
+    def open(self, task, seed=0):
+        if self.copied and self.fault == "episode":
+            task = Task(task.id, task.kind, "Walk elsewhere.")
+        return super().open(task, seed)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("length", "the pickled source has another length"),
+        ("task", "the pickled source has another first task"),
+        ("episode", "task corridor-0: reset is answered 'Walk elsewhere. You are at door 0.'"),
+    ],
+)
+def test_a_pickled_source_is_the_same_source(fault, message):
+    source = Shrinking()
+    source.fault = fault
+    found = failures(source)
+    assert set(found) == {"pickling"} and message in found["pickling"]
 
 
 def test_unpicklable_source():

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from paw.envs.base import Observation, StepResult
 from paw.envs.household import Household, HouseholdEnvironment
 from paw.envs.household.layouts import generate
 from paw.envs.play import play
@@ -103,6 +104,54 @@ class OneDoor(Household):
 def test_the_environment_is_closed():
     Person(["look"]).play(source=OneDoor("valid"))
     assert Door.closed == 1
+
+
+class Quiz:
+    """One question: a right answer pays 1 and succeeds, `again` gives up, the others fail."""
+
+    max_return = 1.0
+
+    def reset(self):
+        return Observation("How many legs has a cat?")
+
+    def step(self, command):
+        right = command == "4"
+        return StepResult(
+            Observation(""),
+            reward=1.0 if right else 0.0,
+            terminated=command != "again",
+            truncated=command == "again",
+            success=right,
+            info={"score": 0.5} if command == "3" else {},
+        )
+
+    def close(self):
+        pass
+
+
+class Quizzes(Household):
+    def open(self, task, seed=0):
+        return Quiz()
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        ("4", ["(reward +1)", "Success after 1 command: return 1 of 1."]),
+        ("5", ["Failure after 1 command: return 0 of 1."]),
+        ("3", ["Failure after 1 command: return 0 of 1, score 0.5."]),
+        ("again", ["Given up after 1 command: return 0 of 1."]),
+    ],
+)
+def test_ends(answer, end):
+    person = Person(["?", answer])
+    person.play(source=Quizzes("valid"))
+    # the question, the list of commands, and no line for the empty text of the end
+    assert person.screen[3:] == [
+        "How many legs has a cat?",
+        "  (this environment lists no commands)",
+        *end,
+    ]
 
 
 def test_default_input_and_output(monkeypatch, capsys):
