@@ -194,7 +194,7 @@ class HouseholdEnvironment:
         if here is None:
             return False
         if game.kind == "look_at_obj_in_light":
-            if not self._lit or self._held is None:
+            if self._held is None:
                 return False
             near = self._contents[here]
             return type_of(self._held) == game.object_type and any(n in self._lit for n in near)
