@@ -2,14 +2,12 @@
 
 import threading
 import time
-from random import Random
 from typing import ClassVar
 
 import pytest
 
 from paw.envs.base import Observation, StepResult, TaskSource
 from paw.envs.check import Check, CheckReport, check_environment, format_report
-from paw.envs.probe import bad_commands, fill_slots
 from paw.types import Task
 
 
@@ -387,25 +385,6 @@ def test_unpicklable_source():
     source = Guided()
     source.lock = threading.Lock()
     assert set(failures(source)) == {"pickling"}
-
-
-def test_slots_are_filled_and_markup_is_not():
-    assert fill_slots("search[<query>]", Random(0)) in {
-        "search[red shoes]",
-        "search[the capital of France]",
-        "search[1]",
-    }
-    assert fill_slots("<search>query</search>", Random(0)) == "<search>query</search>"
-    filled = fill_slots("<answer><text></answer>", Random(0))
-    assert filled.startswith("<answer>") and filled.endswith("</answer>") and "<text>" not in filled
-    assert fill_slots("go to desk 1", Random(0)) == "go to desk 1"
-
-
-def test_bad_commands_include_what_the_contract_names():
-    bad = bad_commands(("go to desk 1",))
-    assert "" in bad and max(map(len, bad)) >= 2**20
-    assert "go to desk 1\x00" in bad and "GO TO DESK 1" in bad and "<|im_end|>" in bad
-    assert len(set(bad)) == len(bad)
 
 
 def test_report_text():
