@@ -1,11 +1,24 @@
-"""Mini- and micro-batches. Nothing is dropped, duplicated or padded: weights make any split exact."""
+"""Mini- and micro-batches: nothing dropped, duplicated or padded; weights make any split exact."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Protocol, TypeVar
 
 import torch
 
 from paw.types import TrainingSample
+
+
+class HasLength(Protocol):
+    """A row of tokens: a `TrainingSample`, or a `Row` before it has weights."""
+
+    @property
+    def base_length(self) -> int:
+        """Its tokens, appended targets left out."""
+        ...
+
+
+T = TypeVar("T", bound=HasLength)
 
 
 def mini_batches(
@@ -31,17 +44,15 @@ def mini_batches(
     return parts
 
 
-def micro_batches(
-    samples: Sequence[TrainingSample], max_tokens: int
-) -> Iterator[list[TrainingSample]]:
-    """Consecutive samples of at most `max_tokens` base tokens together, at least one each."""
-    batch: list[TrainingSample] = []
+def micro_batches(rows: Sequence[T], max_tokens: int) -> Iterator[list[T]]:
+    """Consecutive rows of at most `max_tokens` base tokens together, at least one each."""
+    batch: list[T] = []
     tokens = 0
-    for sample in samples:
-        if batch and tokens + sample.base_length > max_tokens:
+    for row in rows:
+        if batch and tokens + row.base_length > max_tokens:
             yield batch
             batch, tokens = [], 0
-        batch.append(sample)
-        tokens += sample.base_length
+        batch.append(row)
+        tokens += row.base_length
     if batch:
         yield batch

@@ -6,7 +6,8 @@ Eq. 1's advantages, Eq. 4's selection, Eq. 10's group weights, Eq. 11's transiti
 Our readings: R(tau) in Eq. 10 is the task return without penalties; with `penalty = "turn"` and
 trajectory statistics a turn's penalty, less the mean penalty of the group's turns, is added to its
 advantage, so that it never enters the group's deviation (0 in an all-fail group, which would blow
-it up); PPO has no groups, so that each trajectory is its own group in Eqs. 10 and 11.
+it up); GiGPO's step returns and PPO's rewards hold each penalty on its own turn always. PPO has no
+groups, so that each trajectory is its own group in Eqs. 10 and 11.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from paw import objective
+from paw.errors import RunFailure
 from paw.train.config import AlgorithmConfig, PawConfig
-from paw.types import Group, Task, Transition
+from paw.types import Group, Task, Trajectory, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Judgement:
     value_targets: Tensor | None
     """[P] returns that the critic learns; None without a critic."""
     selected: Tensor
-    """[P] bool, S_alpha of Eq. 4"""
+    """[P] bool, S_alpha of Eq. 4; empty in an update that trains no prediction"""
     group_weights: Tensor
     """[G] lambda_g of Eq. 10 (or its ablation), before the coefficient"""
     transition_weights: Tensor
@@ -73,12 +75,17 @@ class Judgement:
     """1, or 0 in an update that trains the prediction alone (`schedule = "alternate"`)"""
 
 
+def is_usable(trajectory: Trajectory) -> bool:
+    """Trained on and counted: its environment did not fail."""
+    return trajectory.failure is None and len(trajectory.transitions) > 0
+
+
 def flatten(groups: Sequence[Group]) -> TransitionPool:
-    """Every usable trajectory's transitions in one pool; failed ones and empty groups are left out."""
+    """Every usable trajectory's transitions in one pool, without failed ones and empty groups."""
     transitions: list[Transition] = []
     trajectory, turn, group, returns, trajectory_group, tasks = [], [], [], [], [], []
     for member in groups:
-        usable = [t for t in member.trajectories if t.failure is None and t.transitions]
+        usable = [t for t in member.trajectories if is_usable(t)]
         for candidate in usable:
             for position, transition in enumerate(candidate.transitions):
                 transitions.append(transition)
@@ -124,7 +131,16 @@ def judge(
         update: number of this update, for the alternating schedule.
         matched_constant: lambda for `weight = "matched_constant"`.
         generator: randomness of the `random` selection control.
+
+    Raises:
+        RunFailure: entropies or values that are not finite: the model's weights are broken.
     """
+    for name, numbers in (("entropy", entropy), ("values", values)):
+        if numbers is not None and not bool(torch.isfinite(numbers).all()):
+            raise RunFailure(
+                f"update {update}: the model's {name} at the sampled actions is not finite; the "
+                "weights have diverged: lower the learning rate"
+            )
     advantages, value_targets = ALGORITHMS[algorithm.name](pool, values, algorithm)
 
     own_group = algorithm.name == "ppo"
@@ -137,20 +153,28 @@ def judge(
         constant = paw.constant if paw.weight == "constant" else matched_constant
         assert constant is not None
         weights = torch.full_like(weights, constant)
-    selected = select(entropy, pool.candidates, paw, generator)  # Eq. 4
+    predicts, policy_scale = scheduled(paw, update)
+    candidates = pool.candidates & predicts
+    selected = select(entropy, candidates, paw, generator)  # Eq. 4
     transition_weights = objective.transition_weights(selected, group, weights)  # Eq. 11
-
-    prediction_update = (update + 1) % paw.alternate_every == 0
-    alternate = paw.enabled and paw.schedule == "alternate" and paw.coefficient > 0
-    active = paw.enabled and (not alternate or prediction_update)
     return Judgement(
         advantages=advantages,
         value_targets=value_targets,
         selected=selected,
         group_weights=weights,
-        transition_weights=transition_weights * (paw.coefficient if active else 0.0),
-        policy_scale=0.0 if alternate and prediction_update else 1.0,
+        transition_weights=paw.coefficient * transition_weights,
+        policy_scale=policy_scale,
     )
+
+
+def scheduled(paw: PawConfig, update: int) -> tuple[bool, float]:
+    """Does this update (the first is 1) train the prediction, and the scale of its policy loss."""
+    if not paw.enabled or paw.coefficient == 0:
+        return False, 1.0
+    if paw.schedule == "joint":
+        return True, 1.0
+    turn = update % paw.alternate_every == 0
+    return turn, 0.0 if turn else 1.0
 
 
 def select(
@@ -208,7 +232,7 @@ def _gigpo(pool: TransitionPool, values: Tensor | None, algorithm: AlgorithmConf
         pool.rewards + pool.penalties,
         pool.trajectory,
         pool.turn,
-        pool.group,
+        pool.trajectory_group,
         torch.tensor(anchors),
         algorithm.discount,
         algorithm.step_weight,

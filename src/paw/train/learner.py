@@ -10,6 +10,7 @@ Denominators are in the weights, so micro-batches, packing and the order of samp
 the gradient beyond float addition.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -36,7 +37,7 @@ PREDICTION: dict[str, Callable[[Tensor, PawConfig], Tensor]] = {
 
 
 class NonFinite(RunFailure):
-    """A loss or gradient is NaN or infinite; `samples` is the mini-batch that made it so."""
+    """A gradient is NaN or infinite; `samples` is the mini-batch that made it so."""
 
     def __init__(self, what: str, samples: Sequence[TrainingSample]):
         super().__init__(f"{what} is not finite")
@@ -47,17 +48,24 @@ class NonFinite(RunFailure):
 class Statistics:
     """Sums over the tokens of an update, and what they are divided by at the end."""
 
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float | Tensor] = field(default_factory=dict)
+    """By name; a tensor stays on its device until it is read."""
 
-    def add(self, **values: float) -> None:
-        """Add to the sums."""
+    def add(self, **values: float | Tensor) -> None:
+        """Add to the sums, in float64."""
         for name, value in values.items():
+            if isinstance(value, Tensor):
+                value = value.detach().double()
             self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def total(self, name: str) -> float:
+        """The sum; 0 where nothing was added."""
+        return float(self.sums.get(name, 0.0))
 
     def mean(self, name: str, count: str) -> float:
         """sum / count; 0 where there was nothing to count."""
-        total = self.sums.get(count, 0.0)
-        return self.sums.get(name, 0.0) / total if total else 0.0
+        total = self.total(count)
+        return self.total(name) / total if total else 0.0
 
 
 class Learner:
@@ -103,7 +111,7 @@ class Learner:
         """
         logprobs: dict[int, list[float]] = {}
         entropies: dict[int, list[float]] = {}
-        for batch in self._row_batches(rows):
+        for batch in micro_batches(rows, self.settings.tokens_per_micro_batch):
             packed = pack([r.token_ids for r in batch], policy.device)
             spans, positions = [], []
             for row, offset in zip(batch, packed.boundaries, strict=False):
@@ -123,7 +131,7 @@ class Learner:
         """The critic's value of each transition's prompt: [P]."""
         assert self.critic is not None
         values: dict[int, float] = {}
-        for batch in self._row_batches(rows):
+        for batch in micro_batches(rows, self.settings.tokens_per_micro_batch):
             packed = pack([r.token_ids for r in batch], self.critic.device)
             offsets = packed.boundaries
             positions = [
@@ -159,19 +167,37 @@ class Learner:
         Raises:
             NonFinite: a NaN or infinity; no parameter has been changed by this step.
         """
+        steps: list[tuple[str, torch.optim.Optimizer, float]] = []
         if train_policy:
-            self._policy_step(samples, statistics, scale, diagnose, rate)
-        if self.critic is not None:
-            self._critic_step(samples, statistics, scale / num_transitions)
+            self.policy_gradient(samples, statistics, scale, diagnose)
+            warmup = self.settings.warmup_steps
+            rate *= min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
+            steps.append(("gradient_norm", self.optimizer, rate * self.settings.learning_rate))
+        if self.critic_optimizer is not None:
+            self.critic_gradient(samples, statistics, scale / num_transitions)
+            critic_rate = self.algorithm.critic_learning_rate
+            steps.append(("critic_gradient_norm", self.critic_optimizer, critic_rate))
+        norms = {name: self._clip(optimizer) for name, optimizer, _ in steps}
+        finite = all(math.isfinite(norm) for norm in norms.values())
+        for _, optimizer, learning_rate in steps:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad()
+        if not finite:
+            raise NonFinite("the gradient", samples)
+        self.num_steps += train_policy
+        statistics.add(**norms, steps=1)
 
-    def _policy_step(
+    def policy_gradient(
         self,
         samples: Sequence[TrainingSample],
         statistics: Statistics,
-        scale: float,
-        diagnose: bool,
-        rate: float,
+        scale: float = 1.0,
+        diagnose: bool = False,
     ) -> None:
+        """Add `scale` times the samples' gradient to the policy's; arguments as in `step`."""
         parameters = self.policy.parameters()
         prediction_gradient: list[Tensor] | None = None
         for batch in micro_batches(samples, self.settings.tokens_per_micro_batch):
@@ -183,112 +209,101 @@ class Learner:
             (scale * (policy_loss + wm_loss)).backward()
         if diagnose:
             self._measure(parameters, prediction_gradient, statistics)
-        norm = self._advance(
-            self.optimizer, parameters, rate * self.settings.learning_rate, samples
-        )
-        self.num_steps += 1
-        statistics.add(gradient_norm=norm, steps=1)
 
-    def _losses(
-        self, batch: Sequence[TrainingSample], statistics: Statistics
-    ) -> tuple[Tensor, Tensor]:
-        """Weighted policy and prediction loss of one micro-batch, from one forward pass."""
-        device = self.policy.device
-        packed = pack([s.token_ids for s in batch], device)
-
-        def stream(name: str) -> Tensor:
-            values = list(chain.from_iterable(getattr(s, name) for s in batch))
-            return torch.tensor(values, dtype=torch.float64)
-
-        policy_weights, wm_weights = stream("policy_weights"), stream("wm_weights")
-        acts, predicts = policy_weights != 0, wm_weights != 0
-        positions = (acts | predicts).nonzero().squeeze(-1)
-        logprobs, entropy = self.policy.logprobs(packed, positions.to(device))
-        acts, predicts = acts[positions], predicts[positions]
-
-        def pick(values: Tensor, mask: Tensor) -> Tensor:
-            return values[positions][mask].to(logprobs.device, logprobs.dtype)
-
-        action_logprobs, old = logprobs[acts.to(device)], pick(stream("old_logprobs"), acts)
-        advantages = pick(stream("advantages"), acts)
-        clip = (self.algorithm.clip_low, self.algorithm.clip_high)
-        losses = objective.clipped_surrogate(action_logprobs, old, advantages, *clip)
-        if self.reference is not None:
-            ref = pick(stream("ref_logprobs"), acts)
-            kl = objective.kl_estimate(action_logprobs, ref)
-            losses = losses + self.algorithm.kl_coefficient * kl
-            statistics.add(ref_kl=float(kl.detach().sum()))
-        policy_loss = objective.weighted_sum(losses, pick(policy_weights, acts))
-
-        target_logprobs = logprobs[predicts.to(device)]
-        prediction = self.prediction(target_logprobs, self.paw)
-        wm_loss = objective.weighted_sum(prediction, pick(wm_weights, predicts))
-
-        with torch.no_grad():
-            ratio = (action_logprobs - old).exp()
-            clipped = ((ratio < 1 - clip[0]) & (advantages < 0)) | (
-                (ratio > 1 + clip[1]) & (advantages > 0)
-            )
-            drift = objective.kl_estimate(old, action_logprobs)  # KL(old || policy)
-            idle = advantages == 0
-            masked = objective.clipped_tokens(target_logprobs, self.paw.probability_cap)
-            sums = [
-                policy_loss, wm_loss, drift.sum(), drift[idle].sum(), idle.sum(), clipped.sum(),
-                entropy[acts.to(device)].sum(), masked.sum(), -target_logprobs.sum(),
-            ]  # fmt: skip
-            numbers = torch.stack([s.detach().double() for s in sums]).tolist()
-        names = (
-            "policy_loss", "wm_loss", "kl", "idle_kl", "idle_tokens", "clipped",
-            "entropy", "masked_targets", "target_nll",
-        )  # fmt: skip
-        statistics.add(
-            **dict(zip(names, numbers, strict=True)),
-            action_tokens=int(acts.sum()),
-            target_tokens=int(predicts.sum()),
-            tokens=len(packed.token_ids),
-        )
-        return policy_loss, wm_loss
-
-    def _critic_step(
+    def critic_gradient(
         self, samples: Sequence[TrainingSample], statistics: Statistics, scale: float
     ) -> None:
-        assert self.critic is not None and self.critic_optimizer is not None
+        """Add `scale` times the gradient of the summed value loss to the critic's."""
+        assert self.critic is not None
         valued = [s for s in samples if s.value_positions]
         for batch in micro_batches(valued, self.settings.tokens_per_micro_batch):
+            # The critic reads no appended target: a value may not know what comes next.
             packed = pack([s.token_ids[: s.base_length] for s in batch], self.critic.device)
             offsets = zip(batch, packed.boundaries, strict=False)
             positions = [offset + p for s, offset in offsets for p in s.value_positions]
             values = self.critic.values(packed, torch.tensor(positions, device=self.critic.device))
             targets, old = (
-                torch.tensor(list(chain.from_iterable(getattr(s, name) for s in batch)))
-                .to(values)
-                for name in ("value_targets", "old_values")
-            )  # fmt: skip
+                _stream(batch, name).to(values) for name in ("value_targets", "old_values")
+            )
             losses = objective.value_loss(values, targets, old, self.algorithm.value_clip)
             (scale * losses.sum()).backward()
-            statistics.add(value_loss=float(losses.detach().sum()), values=len(positions))
-        rate = self.algorithm.critic_learning_rate
-        self._advance(self.critic_optimizer, self.critic.parameters(), rate, samples)
+            statistics.add(value_loss=losses.sum(), values=len(positions))
 
-    def _advance(
+    def _losses(
+        self, batch: Sequence[TrainingSample], statistics: Statistics
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted policy and prediction loss of one micro-batch, from one forward pass."""
+        packed = pack([s.token_ids for s in batch], self.policy.device)
+        actions, targets = (
+            _stream(batch, name).nonzero().squeeze(-1) for name in ("policy_weights", "wm_weights")
+        )
+        positions = torch.cat([actions, targets]).to(self.policy.device)
+        logprobs, entropy = self.policy.logprobs(packed, positions)
+        count = len(actions)
+        statistics.add(tokens=len(packed.token_ids), entropy=entropy[:count].sum())
+        return (
+            self._policy_loss(logprobs[:count], batch, actions, statistics),
+            self._wm_loss(logprobs[count:], batch, targets, statistics),
+        )
+
+    def _policy_loss(
         self,
-        optimizer: torch.optim.Optimizer,
-        parameters: list[torch.nn.Parameter],
-        learning_rate: float,
-        samples: Sequence[TrainingSample],
-    ) -> float:
-        """Clip, check, step, zero. Returns the gradient norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
-        if not torch.isfinite(torch.tensor(norm)):
-            optimizer.zero_grad()
-            raise NonFinite("the gradient", samples)
-        warmup = self.settings.warmup_steps
-        share = min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * share
-        optimizer.step()
-        optimizer.zero_grad()
-        return norm
+        logprobs: Tensor,
+        batch: Sequence[TrainingSample],
+        positions: Tensor,
+        statistics: Statistics,
+    ) -> Tensor:
+        """Clipped surrogate and KL loss at `positions` of the packed batch."""
+
+        def at(name: str) -> Tensor:
+            return _stream(batch, name)[positions].to(logprobs)
+
+        old, advantages = at("old_logprobs"), at("advantages")
+        low, high = self.algorithm.clip_low, self.algorithm.clip_high
+        losses = objective.clipped_surrogate(logprobs, old, advantages, low, high)
+        if self.reference is not None:
+            kl = objective.kl_estimate(logprobs, at("ref_logprobs"))
+            losses = losses + self.algorithm.kl_coefficient * kl
+            statistics.add(ref_kl=kl.sum())
+        loss = objective.weighted_sum(losses, at("policy_weights"))
+        with torch.no_grad():
+            ratio = (logprobs - old).exp()
+            clipped = (ratio < 1 - low) & (advantages < 0) | (ratio > 1 + high) & (advantages > 0)
+            drift = objective.kl_estimate(old, logprobs)  # KL(old || policy)
+            idle = advantages == 0
+        statistics.add(
+            policy_loss=loss,
+            action_tokens=len(positions),
+            clipped=clipped.sum(),
+            kl=drift.sum(),
+            idle_kl=drift[idle].sum(),
+            idle_tokens=idle.sum(),
+        )
+        return loss
+
+    def _wm_loss(
+        self,
+        logprobs: Tensor,
+        batch: Sequence[TrainingSample],
+        positions: Tensor,
+        statistics: Statistics,
+    ) -> Tensor:
+        """Prediction loss at `positions` of the packed batch."""
+        weights = _stream(batch, "wm_weights")[positions].to(logprobs)
+        loss = objective.weighted_sum(self.prediction(logprobs, self.paw), weights)
+        masked = objective.clipped_tokens(logprobs, self.paw.probability_cap)
+        statistics.add(
+            wm_loss=loss,
+            target_tokens=len(positions),
+            masked_targets=masked.sum(),
+            target_nll=-logprobs.sum(),
+        )
+        return loss
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
+        """Clip the gradient to `max_grad_norm`. Returns its norm before."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        return float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
 
     def _measure(
         self, parameters: list, prediction: list[Tensor] | None, statistics: Statistics
@@ -309,13 +324,8 @@ class Learner:
             parameters, lr=rate, betas=settings.betas, weight_decay=settings.weight_decay
         )
 
-    def _row_batches(self, rows: Sequence[Row]) -> list[list[Row]]:
-        batches: list[list[Row]] = [[]]
-        tokens = 0
-        for row in rows:
-            if batches[-1] and tokens + len(row.token_ids) > self.settings.tokens_per_micro_batch:
-                batches.append([])
-                tokens = 0
-            batches[-1].append(row)
-            tokens += len(row.token_ids)
-        return batches
+
+def _stream(batch: Sequence[TrainingSample], name: str) -> Tensor:
+    """One field of numbers of all samples, end to end: float64 on the CPU."""
+    values = list(chain.from_iterable(getattr(s, name) for s in batch))
+    return torch.tensor(values, dtype=torch.float64)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paw.text.parse import writes_observation
-from paw.train.judge import Judgement, TransitionPool
+from paw.train.judge import Judgement, TransitionPool, is_usable
 from paw.train.learner import Statistics
 from paw.train.samples import Target
 from paw.types import Group, Transition
@@ -13,7 +13,7 @@ from paw.types import Group, Transition
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """What the policy did in the environments."""
     trajectories = [t for g in groups for t in g.trajectories]
-    usable = [t for t in trajectories if t.failure is None and t.transitions]
+    usable = [t for t in trajectories if is_usable(t)]
     turns = [turn for t in usable for turn in t.transitions]
     count, num_turns = max(len(usable), 1), max(len(turns), 1)
     return {
@@ -38,30 +38,33 @@ def learning_metrics(
     statistics: Statistics,
 ) -> dict[str, float]:
     """What was learned from it."""
-    mean, sums = statistics.mean, statistics.sums
+    mean, total, sums = statistics.mean, statistics.total, statistics.sums
+    num_selected = int(judgement.selected.sum())
     cut = [t.num_cut_tokens for i, t in enumerate(pool.transitions) if i in targets]
     metrics = {
-        "policy/loss": sums.get("policy_loss", 0.0),
+        "policy/loss": total("policy_loss"),
         "policy/kl": mean("kl", "action_tokens"),
         "policy/kl_zero_advantage": mean("idle_kl", "idle_tokens"),
         "policy/clipped_fraction": mean("clipped", "action_tokens"),
         "policy/entropy": mean("entropy", "action_tokens"),
         "policy/gradient_norm": mean("gradient_norm", "steps"),
-        "wm/loss": sums.get("wm_loss", 0.0),
+        "wm/loss": total("wm_loss"),
         "wm/group_weight_mean": float(judgement.group_weights.mean()),
-        "wm/selected_transitions": len(targets),
-        "wm/selected_fraction": len(targets) / max(int(pool.candidates.sum()), 1),
+        "wm/selected_transitions": num_selected,
+        "wm/selected_fraction": num_selected / max(int(pool.candidates.sum()), 1),
+        "wm/weighted_transitions": len(targets),
         "wm/clipped_token_fraction": mean("masked_targets", "target_tokens"),
         "wm/nll": mean("target_nll", "target_tokens"),
-        "wm/target_tokens": sums.get("target_tokens", 0.0),
+        "wm/target_tokens": total("target_tokens"),
         "wm/cut_targets": sum(c > 0 for c in cut),
         "wm/changed_target_fraction": changed_fraction,
-        "tokens/trained": sums.get("tokens", 0.0),
+        "tokens/trained": total("tokens"),
     }
     if "ref_kl" in sums:
         metrics["policy/ref_kl"] = mean("ref_kl", "action_tokens")
     if "values" in sums:
         metrics["critic/loss"] = mean("value_loss", "values")
+        metrics["critic/gradient_norm"] = mean("critic_gradient_norm", "steps")
     if "measured" in sums:
         metrics["policy/term_gradient_norm"] = mean("policy_gradient_norm", "measured")
         metrics["wm/term_gradient_norm"] = mean("wm_gradient_norm", "measured")
@@ -76,11 +79,11 @@ def records(
     targets: dict[int, Target],
 ) -> list[dict[str, Any]]:
     """One JSON-able object per trajectory, with what was decided about each turn."""
-    index = {id(t): i for i, t in enumerate(pool.transitions)}
-    advantages = judgement.advantages.tolist()
+    in_pool = iter(range(len(pool.transitions)))
+    advantages, selected = judgement.advantages.tolist(), judgement.selected.tolist()
 
-    def turn(transition: Transition) -> dict[str, Any]:
-        action, at = transition.action, index.get(id(transition))
+    def turn(transition: Transition, at: int | None) -> dict[str, Any]:
+        action = transition.action
         target = None if at is None else targets.get(at)
         return {
             "observation": transition.observation,
@@ -99,7 +102,7 @@ def records(
             "num_cut_tokens": transition.num_cut_tokens,
             "prompt_cut_tokens": transition.prompt_cut_tokens,
             "advantage": None if at is None else advantages[at],
-            "selected": target is not None,
+            "selected": at is not None and selected[at],
             "transition_weight": 0.0 if target is None else target.weight * len(target.token_ids),
             "target_ids": None if target is None else target.token_ids,
         }
@@ -115,7 +118,7 @@ def records(
             "terminated": t.terminated,
             "score": t.score,
             "failure": t.failure,
-            "turns": [turn(x) for x in t.transitions],
+            "turns": [turn(x, next(in_pool) if is_usable(t) else None) for x in t.transitions],
         }
         for g in groups
         for t in g.trajectories

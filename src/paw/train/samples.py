@@ -8,6 +8,7 @@ own, which trains nothing else. A transition of weight 0 appends no token at all
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 import torch
 
@@ -33,6 +34,11 @@ class Row:
     """[turns] first token of each action"""
     action_ends: tuple[int, ...]
     """[turns] one past its last token"""
+
+    @property
+    def base_length(self) -> int:
+        """Its tokens; nothing is appended to a base row."""
+        return len(self.token_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,12 @@ def choose_targets(
 ) -> tuple[dict[int, Target], float]:
     """The target of every transition with a weight, and the share of them that differ from o_{t+1}.
 
-    `shuffled` permutes the observations among the selected transitions: sorted by length and text,
-    rotated by the count of the commonest text. No text meets itself unless one makes up more than
-    half of them, and lengths stay as near as they can.
+    `shuffled` permutes the observations among these transitions: each trades its text with another
+    of different text and near length. No text meets itself unless one makes up more than half of
+    them; then as few stay as can be.
     """
     weights = judgement.transition_weights.tolist()
-    chosen = [i for i, w in enumerate(weights) if w > 0]
+    chosen = [i for i, w in enumerate(weights) if w != 0]
     true = {i: pool.transitions[i].next_observation_ids for i in chosen}
     if paw.target == "shuffled":
         ids = _shuffle(true)
@@ -122,8 +128,8 @@ def make_samples(
 
     def token_weight(i: int) -> float:
         if algorithm.aggregation == "token":
-            return scale / num_tokens
-        return scale / (len(per_trajectory) * per_trajectory[int(pool.trajectory[i])])
+            return scale / max(num_tokens, 1)
+        return scale / (len(per_trajectory) * max(per_trajectory[int(pool.trajectory[i])], 1))
 
     advantages = judgement.advantages.tolist()
     returns = None if judgement.value_targets is None else judgement.value_targets.tolist()
@@ -184,12 +190,12 @@ def _place(
     to_user: ToUser,
     paw: PawConfig,
 ) -> tuple[TrainingSample, dict[int, Target]]:
-    """Put weights on the targets that stand in the row, or right behind its end; return the rest."""
+    """Put weights on the targets that stand in the row, or just behind its end; return the rest."""
     wm = list(sample.wm_weights)
     left: dict[int, Target] = {}
     appended = sample
-    spans = list(zip(row.action_ends, [s for s in row.action_starts[1:]] + [None], strict=True))
-    for i, (end, following) in zip(row.turns, spans, strict=True):
+    next_starts = [*row.action_starts[1:], None]
+    for i, end, following in zip(row.turns, row.action_ends, next_starts, strict=True):
         target = targets.get(i)
         if target is None:
             continue
@@ -253,11 +259,33 @@ def _fork(
 
 
 def _shuffle(true: dict[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    order = sorted(true, key=lambda i: (len(true[i]), true[i], i))
-    if not order:
-        return {}
-    counts: dict[tuple[int, ...], int] = {}
-    for target in true.values():
-        counts[target] = counts.get(target, 0) + 1
-    shift = max(counts.values())
-    return {i: true[order[(k + shift) % len(order)]] for k, i in enumerate(order)}
+    """A permutation that changes as many texts as any can, between near lengths where it may."""
+    # By length; equal lengths in an order that has nothing to do with what the texts say.
+    order = sorted(true, key=lambda i: (len(true[i]), crc32(repr(true[i]).encode()), true[i], i))
+    pairs: list[tuple[int, int]] = []
+    waiting: list[int] = []  # of one text always
+    for i in order:
+        if waiting and true[waiting[-1]] != true[i]:
+            pairs.append((waiting.pop(), i))
+        else:
+            waiting.append(i)
+    shuffled = dict(true)
+    for a, b in pairs:
+        shuffled[a], shuffled[b] = true[b], true[a]
+    if not waiting:
+        return shuffled
+    # What waits has one text: it trades with the pairs that this text is no part of.
+    text = true[waiting[0]]
+    foreign = [pair for pair in pairs if text not in (true[pair[0]], true[pair[1]])]
+    foreign.sort(key=lambda pair: abs(len(true[pair[0]]) - len(text)))
+    for a, b in foreign:
+        if not waiting:
+            break
+        first = waiting.pop()
+        if waiting:  # two for two
+            second = waiting.pop()
+            shuffled[first], shuffled[second] = true[a], true[b]
+            shuffled[a] = shuffled[b] = text
+        else:  # a cycle of three
+            shuffled[first], shuffled[a], shuffled[b] = true[a], true[b], text
+    return shuffled

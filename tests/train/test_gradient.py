@@ -1,0 +1,268 @@
+"""One update has one gradient, however it is split, and it is the paper's.
+
+The update of `fakes.scripted_groups` holds every odd case at once; all is float64.
+"""
+
+import copy
+import random
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from paw.model.critic import Critic
+from paw.model.packing import pack
+from paw.train.batching import mini_batches
+from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
+from paw.train.judge import Judgement, TransitionPool, flatten, judge
+from paw.train.learner import Learner, Statistics
+from paw.train.samples import base_rows, choose_targets, make_samples
+from paw.types import TrainingSample
+
+from . import fakes, formula
+
+WHOLE = 100_000
+"""Tokens: all samples in one pack."""
+
+
+@dataclass
+class Update:
+    """One update as the trainer prepares it."""
+
+    learner: Learner
+    pool: TransitionPool
+    judgement: Judgement
+    samples: list[TrainingSample]
+    values: list[float]
+
+    def gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE) -> torch.Tensor:
+        """Sum of the batches' gradients, before any optimizer."""
+        self.learner.settings = OptimizerConfig(tokens_per_micro_batch=tokens)
+        for batch in batches or [self.samples]:
+            self.learner.policy_gradient(batch, Statistics(), scale)
+        return fakes.gradient(self.learner.policy.parameters())
+
+    def critic_gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE):
+        self.learner.settings = OptimizerConfig(tokens_per_micro_batch=tokens)
+        assert self.learner.critic is not None
+        for batch in batches or [self.samples]:
+            share = scale / len(self.pool.transitions)
+            self.learner.critic_gradient(batch, Statistics(), share)
+        return fakes.gradient(self.learner.critic.parameters())
+
+
+def prepare(algorithm: AlgorithmConfig, paw: PawConfig, append: bool) -> Update:
+    """Judge and serialise the scripted update with the trainer's own code."""
+    policy = fakes.tiny_policy(0)
+    reference = fakes.tiny_policy(1) if algorithm.kl_coefficient else None
+    critic = None
+    if algorithm.name == "ppo":
+        critic = Critic.from_policy(fakes.tiny_policy(2))
+        with torch.no_grad():
+            critic.head.weight.copy_(torch.linspace(-1, 1, 16, dtype=torch.float64)[None])
+    learner = Learner(policy, critic, reference, OptimizerConfig(), algorithm, paw)
+    generator = torch.Generator().manual_seed(0)
+    pool = flatten(fakes.scripted_groups(append))
+    rows = base_rows(pool, append)
+    entropy = torch.tensor(
+        [sum(t.action.entropies) / len(t.action.entropies) for t in pool.transitions],
+        dtype=torch.float64,
+    )
+    rng = random.Random(3)
+    # Old values that differ from the critic's now, so that some of its clips hold.
+    values = [rng.uniform(-2, 4) for _ in pool.transitions]
+    column = torch.tensor(values, dtype=torch.float64)
+    judgement = judge(
+        pool, entropy, column if critic else None, algorithm, paw,
+        max_return=formula.MAX_RETURN, update=1, generator=generator,
+    )  # fmt: skip
+    targets, _ = choose_targets(pool, judgement, paw, fakes.encode, generator)
+    samples = make_samples(
+        pool, rows, judgement, targets,
+        [list(t.action.logprobs) for t in pool.transitions],
+        values if critic else None,
+        learner.score(rows, reference)[0] if reference else None,
+        fakes.to_user, algorithm, paw,
+    )  # fmt: skip
+    return Update(learner, pool, judgement, samples, values)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Largest difference over the largest entry."""
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def plain(policy) -> torch.nn.Module:
+    """A copy of the policy's model that runs as transformers made it."""
+    model = copy.deepcopy(policy.model)
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+CASES = [
+    ("grpo", "cmae", "token", 0.0),
+    ("grpo", "mae", "sequence", 0.1),
+    ("rloo", "cmae", "sequence", 0.0),
+    ("rloo", "ce", "token", 0.05),
+    ("gigpo", "cmae", "token", 0.0),
+    ("gigpo", "mae", "token", 0.1),
+    ("ppo", "cmae", "token", 0.0),
+    ("ppo", "ce", "sequence", 0.1),
+]
+
+
+@pytest.fixture(params=[False, True], ids=["window", "append"], scope="module")
+def append(request) -> bool:
+    return request.param
+
+
+@pytest.fixture(params=CASES, ids=["-".join(map(str, c)) for c in CASES], scope="module")
+def update(request, append) -> Update:
+    name, loss, aggregation, kl = request.param
+    algorithm = AlgorithmConfig(name=name, aggregation=aggregation, kl_coefficient=kl)
+    return prepare(algorithm, PawConfig(loss=loss, coefficient=0.7), append)
+
+
+def test_gradient_is_the_papers(update: Update, append: bool):
+    learner = update.learner
+    model = plain(learner.policy)
+    reference = learner.reference and plain(learner.reference)
+    loss = formula.objective(
+        fakes.scripted_groups(append), model, reference, learner.algorithm, learner.paw,
+        append=append, values=update.values,
+    )  # fmt: skip
+    loss.backward()
+    expected = fakes.gradient(list(model.parameters()))
+    assert float(expected.abs().max()) > 1e-3
+    assert relative(update.gradient(), expected) < 1e-12
+
+
+def test_any_split_gives_the_same_gradient(update: Update):
+    whole = update.gradient()
+    samples = list(update.samples)
+    assert relative(update.gradient(tokens=1), whole) < 1e-12  # one row per forward
+    threes = [samples[i : i + 3] for i in range(0, len(samples), 3)]
+    assert relative(update.gradient(threes), whole) < 1e-12
+    assert relative(update.gradient(tokens=40), whole) < 1e-12
+    random.Random(1).shuffle(samples)
+    assert relative(update.gradient([samples]), whole) < 1e-12
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_mini_batches_sum_to_m_times_the_update(update: Update, count: int):
+    batches = mini_batches(update.samples, count, torch.Generator().manual_seed(7))
+    assert [len(b) > 0 for b in batches] == [True] * count
+    total = update.gradient(batches, scale=count)
+    assert relative(total, count * update.gradient()) < 1e-12
+
+
+def test_critic_gradient_is_exact_and_splits(append: bool):
+    algorithm = AlgorithmConfig(name="ppo", gae_discount=0.9, gae_lambda=0.8)
+    update = prepare(algorithm, PawConfig(), append)
+    critic = update.learner.critic
+    assert critic is not None
+    backbone, head = copy.deepcopy(critic.backbone), copy.deepcopy(critic.head)
+    backbone.set_attn_implementation("sdpa")
+    loss = formula.critic_objective(
+        fakes.scripted_groups(append), backbone, head, algorithm,
+        append=append, values=update.values,
+    )  # fmt: skip
+    loss.backward()
+    expected = fakes.gradient([*backbone.parameters(), *head.parameters()])
+    whole = update.critic_gradient()
+    assert relative(whole, expected) < 1e-12
+    assert relative(update.critic_gradient(tokens=1), expected) < 1e-12
+    batches = mini_batches(update.samples, 3, torch.Generator().manual_seed(7))
+    assert relative(update.critic_gradient(batches, scale=3), 3 * expected) < 1e-12
+
+
+def test_the_scripted_update_holds_every_odd_case(append: bool):
+    """Guards the tests above: they would be weaker without these."""
+    algorithm, paw = AlgorithmConfig(), PawConfig()
+    update = prepare(algorithm, paw, append)
+    pool, judgement = update.pool, update.judgement
+    assert len(pool.transitions) == 17 and int(pool.candidates.sum()) == 16
+    assert int(judgement.selected.sum()) == 12
+    per_group = [int(judgement.selected[pool.group == g].sum()) for g in range(5)]
+    assert per_group == [4, 3, 3, 2, 0]  # a group with nothing selected, still one of G = 5
+    assert judgement.group_weights.tolist() == pytest.approx([2 / 3, 0, 1, 0.75, 0.75])
+    lengths = {len(s.token_ids) - s.base_length for s in update.samples}
+    assert 0 in lengths and len(lengths) > 2
+    chosen = [t for t, s in zip(pool.transitions, judgement.selected, strict=True) if s]
+    assert {1, fakes.MAX_OBSERVATION_TOKENS} <= {len(t.next_observation_ids) for t in chosen}
+    assert any(t.num_cut_tokens == 3 for t in chosen)
+    assert any(not t.action.finished for t in chosen)
+    # Both sides of the clip range, both signs of the advantage, both sides of rho.
+    statistics = Statistics()
+    update.learner.policy_gradient(update.samples, statistics)
+    assert 0.1 < statistics.mean("clipped", "action_tokens") < 0.5
+    assert 0 < statistics.mean("masked_targets", "target_tokens") < 0.5
+    assert 0 < statistics.total("idle_tokens") < statistics.total("action_tokens")
+
+
+def test_scores_and_values_are_those_of_single_rows(append: bool):
+    update = prepare(AlgorithmConfig(name="ppo"), PawConfig(), append)
+    learner, rows = update.learner, base_rows(update.pool, append)
+    learner.settings = OptimizerConfig(tokens_per_micro_batch=30)
+    logprobs, entropies = learner.score(rows, learner.policy)
+    values = learner.values(rows)
+    policy, critic = learner.policy, learner.critic
+    assert critic is not None
+    model, backbone = plain(policy), copy.deepcopy(critic.backbone)
+    backbone.set_attn_implementation("sdpa")
+    pool = formula.transitions_of(fakes.scripted_groups(append), append)
+    for x, own, spread, value in zip(pool, logprobs, entropies, values, strict=True):
+        with torch.no_grad():
+            expected = formula.logprobs_of(model, x.prompt, x.t.action.token_ids)
+            hidden = backbone(input_ids=torch.tensor([x.prompt])).last_hidden_state[0, -1]
+            ids = torch.tensor([[*x.prompt, *x.t.action.token_ids]])
+            rows_ = model(input_ids=ids).logits[0, len(x.prompt) - 1 : -1].log_softmax(-1)
+        assert own == pytest.approx(expected.tolist(), rel=1e-10)
+        assert spread == pytest.approx((-(rows_.exp() * rows_).sum(-1)).tolist(), rel=1e-10)
+        assert value == pytest.approx(float(critic.head(hidden)), rel=1e-10)
+
+
+def test_diagnosis_measures_each_term_and_changes_nothing():
+    """Norms of the two terms' gradients against each term alone."""
+    update = prepare(AlgorithmConfig(), PawConfig(), False)
+    learner = update.learner
+    plain_gradient = update.gradient()
+    statistics = Statistics()
+    learner.settings = OptimizerConfig(tokens_per_micro_batch=40)
+    learner.policy_gradient(update.samples, statistics, diagnose=True)
+    assert relative(fakes.gradient(learner.policy.parameters()), plain_gradient) < 1e-12
+    bare = prepare(AlgorithmConfig(), PawConfig(enabled=False), False).gradient()
+    assert statistics.total("policy_gradient_norm") == pytest.approx(float(bare.norm()))
+    alone = plain_gradient - bare
+    assert statistics.total("wm_gradient_norm") == pytest.approx(float(alone.norm()))
+    assert float(alone.norm()) > 1e-3 < float(bare.norm())
+
+
+@torch.no_grad()
+def logprobs_at_actions(policy, rows: list[tuple[tuple[int, ...], int, int]]) -> torch.Tensor:
+    """Log-probs of tokens a..b of each row, all packed."""
+    packed = pack([row for row, _, _ in rows], policy.device)
+    offsets = packed.boundaries
+    positions = [
+        offset + p for offset, (_, a, b) in zip(offsets, rows, strict=False) for p in range(a, b)
+    ]
+    return policy.logprobs(packed, torch.tensor(positions))[0]
+
+
+def test_the_next_observation_cannot_move_action_logprobs():
+    """Swapped for another of its length: equal to the bit. Appended or not: to fp32 rounding."""
+    policy = fakes.tiny_policy(0, torch.float32)
+    rng = random.Random(5)
+    base, swapped, alone = [], [], []
+    for t in flatten(fakes.scripted_groups(append=False)).transitions:
+        prompt, action = t.context_ids, t.action.token_ids
+        span = (len(prompt), len(prompt) + len(action))
+        head = (*prompt, *action, *fakes.to_user(t.action))
+        other = tuple(rng.randrange(4, fakes.VOCAB) for _ in t.next_observation_ids)
+        base.append(((*head, *t.next_observation_ids), *span))
+        swapped.append(((*head, *other), *span))
+        alone.append(((*prompt, *action), *span))
+    with_target = logprobs_at_actions(policy, base)
+    assert torch.equal(with_target, logprobs_at_actions(policy, swapped))
+    # MEASURED
+    assert float((with_target - logprobs_at_actions(policy, alone)).abs().max()) <= 1e-5
