@@ -57,6 +57,8 @@ Any --table.key value of [env], [model], [rollout] and [eval] may follow; `paw k
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns (and, as a console script, exits with) its status."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # `module:factory` may lie here; installed modules win
     words, keys = _split_keys(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     try:
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
+    except ImportError as error:
+        return _complain(error, 2)
     except BrokenPipeError:  # `paw keys | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -165,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
     evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--seed", type=_natural, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
@@ -185,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _natural(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
+    return int(text)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
@@ -193,10 +203,9 @@ def _positive(text: str) -> int:
 
 def _train(known: argparse.Namespace, keys: list[str]) -> int:
     config = _config(known.configs, keys)
-    from paw.train.checkpoint import newest_checkpoint
     from paw.train.console import Bar, quiet
+    from paw.train.locate import newest_checkpoint, run_directory
     from paw.train.loop import train
-    from paw.train.run import run_directory
 
     quiet()
     directory = run_directory(config)
@@ -283,13 +292,15 @@ def _source(known: argparse.Namespace) -> Any:
 
 
 def _config(files: Sequence[str], flags: Sequence[str]) -> "Config":
-    """Layers of the configuration, the policy's card first."""
-    from paw.train.settings import resolve
+    """Layers of the configuration, the policy's card first. Mistakes show before torch loads."""
+    from paw import envs
+    from paw.train.locate import read_card
+    from paw.train.settings import check_options, resolve
 
-    path = resolve(files, flags).model.path  # a mistake shows before torch is imported
-    from paw.train.checkpoint import read_card
-
-    return resolve(files, flags, read_card(path))
+    card = read_card(resolve(files, flags).model.path)
+    config = resolve(files, flags, card)
+    check_options(envs.factory(config.env.name), config)
+    return config
 
 
 if __name__ == "__main__":

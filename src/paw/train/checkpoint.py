@@ -8,8 +8,13 @@ Written beside its place and renamed, so that a checkpoint that exists is comple
 its randomness from (seed, update), so no generator state is kept.
 """
 
+import contextlib
 import os
+import pickle
+import re
 import shutil
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +25,21 @@ from paw.errors import UserError
 from paw.model.policy import Policy
 from paw.train.config import Config
 from paw.train.learner import Learner
-from paw.train.run import name_of, write_atomically
-from paw.train.settings import Table, read_toml, to_toml
+from paw.train.locate import CARD, complete, name_of, newest_checkpoint, read_card, resolve_model
+from paw.train.settings import to_toml
 
-SHIPPED = Path(__file__).parents[1] / "policies"
-"""Policies in the package, by name."""
+__all__ = [
+    "card_text",
+    "complete",
+    "new_directory",
+    "newest_checkpoint",
+    "read_card",
+    "resolve_model",
+    "restore",
+    "save",
+    "save_policy",
+]
 
-CARD = "paw.toml"
 CARD_KEYS = {
     "env": ("name",),
     "rollout": (
@@ -38,28 +51,8 @@ CARD_KEYS = {
 """What a policy remembers of its training: how to prompt it."""
 
 
-def resolve_model(path: str) -> str:
-    """A shipped policy's name, a run directory (its newest checkpoint), or the path as it is."""
-    if (SHIPPED / path).is_dir():
-        return str(SHIPPED / path)
-    if (Path(path) / "checkpoints").is_dir():
-        newest = newest_checkpoint(Path(path) / "checkpoints")
-        if newest is None:
-            raise UserError(f"{path}: the run has no complete checkpoint yet")
-        return str(newest)
-    return path
-
-
-def read_card(path: str) -> Table:
-    """The policy's own layer of the configuration; empty for a model that has none."""
-    card = Path(resolve_model(path)) / CARD
-    return read_toml(card) if card.is_file() else {}
-
-
 def card_text(config: Config) -> str:
     """The card of a policy trained under `config`."""
-    import tomllib
-
     whole = tomllib.loads(to_toml(config))
     lines = ["# How this policy was trained to be prompted; a layer below your own configuration."]
     for table, keys in CARD_KEYS.items():
@@ -81,6 +74,53 @@ def save_policy(
     (directory / CARD).write_text(card, encoding="utf-8")
 
 
+@contextlib.contextmanager
+def new_directory(final: Path) -> Iterator[Path]:
+    """A directory to fill that becomes `final` when the block ends: whole or not at all.
+
+    Raises:
+        UserError: the disk is full or `final` cannot be written; what stood there still does.
+    """
+    temporary = final.with_name(final.name + ".tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in [*temporary.iterdir(), temporary]:
+            _sync(file)
+        if final.exists():
+            discard(final)
+        os.replace(temporary, final)
+        _sync(final.parent)
+    # Python raises OSError, torch RuntimeError, safetensors its own and tokenizers plain Exception.
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = disk_trouble(error)
+        if reason is None:
+            raise
+        raise UserError(
+            f"cannot write {final}: {reason}; make room or mend the directory"
+        ) from error
+
+
+def disk_trouble(error: Exception) -> str | None:
+    """Why the disk refused, if that is what the error says."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if number := re.search(r"os error (\d+)", str(error)):
+        return os.strerror(int(number[1]))
+    if isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|write", str(error)):
+        return "the disk is full or does not answer"
+    return None
+
+
+def discard(directory: Path) -> None:
+    """Delete a directory so that no half of it is ever seen under its name."""
+    leftover = directory.with_name(directory.name + ".old.tmp")
+    os.replace(directory, leftover)
+    shutil.rmtree(leftover)
+
+
 def save(
     folder: Path,
     update: int,
@@ -88,58 +128,59 @@ def save(
     learner: Learner,
     tokenizer: PreTrainedTokenizerBase,
 ) -> Path:
-    """Write `update-<number>` whole, then delete all but the newest `keep_checkpoints`."""
+    """Write `update-<number>` whole, then delete all but the newest `keep_checkpoints`.
+
+    Raises:
+        UserError: the disk is full; earlier checkpoints are untouched.
+    """
     final = folder / name_of(update)
-    temporary = folder / (name_of(update) + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        save_policy(temporary, learner.policy, tokenizer, card_text(config))
-        torch.save(_trainer_state(update, config, learner), temporary / "trainer.pt")
-        for file in [*temporary.iterdir(), temporary]:
-            _sync(file)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"cannot write the checkpoint {final}: {error.strerror or error}; free some space or "
-            "mend the directory and run the same command again: it goes on from the last checkpoint"
-        ) from error
+        with new_directory(final) as directory:
+            save_policy(directory, learner.policy, tokenizer, card_text(config))
+            torch.save(_trainer_state(update, config, learner), directory / "trainer.pt")
+    except UserError as error:
+        newest = newest_checkpoint(folder)
+        where = "the start" if newest is None else newest.name
+        raise UserError(f"{error}; the same command then goes on from {where}") from error
     for old in complete(folder)[: -config.run.keep_checkpoints]:
-        shutil.rmtree(old)
+        discard(old)
     return final
-
-
-def complete(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(p for p in folder.glob("update-??????") if (p / "trainer.pt").is_file())
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, if any."""
-    return (complete(folder) or [None])[-1]
 
 
 def restore(checkpoint: Path, learner: Learner) -> int:
     """Load optimizers, critic, counters (and the adapter, with LoRA); returns the update reached.
 
     The policy's weights themselves are loaded from the checkpoint as from any HF directory.
+
+    Raises:
+        UserError: `trainer.pt` is broken or of another model; says how to go back.
     """
-    state = torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
-    learner.optimizer.load_state_dict(state["optimizer"])
-    learner.num_steps = state["num_steps"]
-    if "adapter" in state:
-        learner.policy.load_state_dict(state["adapter"])
-    if learner.critic is not None and learner.critic_optimizer is not None:
-        learner.critic.load_state_dict(state["critic"])
-        learner.critic_optimizer.load_state_dict(state["critic_optimizer"])
-    return state["update"]
+    file = checkpoint / "trainer.pt"
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        learner.optimizer.load_state_dict(state["optimizer"])
+        learner.num_steps = state["num_steps"]
+        if "adapter" in state:
+            learner.policy.load_state_dict(state["adapter"])
+        if learner.critic is not None and learner.critic_optimizer is not None:
+            learner.critic.load_state_dict(state["critic"])
+            learner.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        return state["update"]
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.PickleError) as error:
+        raise UserError(
+            f"{file}: cannot read it ({_first_line(error)}){_way_back(checkpoint)}"
+        ) from (error)
 
 
-def write_card(directory: Path, card: str) -> None:
-    """Write a policy's card atomically."""
-    write_atomically(directory / CARD, card.encode())
+def _way_back(checkpoint: Path) -> str:
+    """What to do about a broken checkpoint."""
+    older = [c for c in complete(checkpoint.parent) if c.name < checkpoint.name]
+    where = older[-1].name if older else "the start"
+    return f"; delete the directory {checkpoint}: the same command then goes on from {where}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
 
 
 def _trainer_state(update: int, config: Config, learner: Learner) -> dict[str, Any]:

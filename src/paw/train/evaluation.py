@@ -9,7 +9,7 @@ from paw.evals.evaluate import VALIDATION
 from paw.text.tokenizer import load_tokenizer
 from paw.train.checkpoint import resolve_model
 from paw.train.config import Config
-from paw.train.run import environment_facts, write_atomically
+from paw.train.run import check_writable, environment_facts, write_atomically
 from paw.train.setup import Actor, check_vocabulary, load_policy, open_source
 
 
@@ -21,7 +21,13 @@ def evaluate_model(
     seed: int,
     output: str | None,
 ) -> dict[str, Any]:
-    """Play a split (every task once by default) and write the result to `output`, if any."""
+    """Play a split (every task once by default) and write the result to `output`, if any.
+
+    Raises:
+        UserError: bad input, or an `output` that cannot be written: before anything is played.
+    """
+    if output:
+        check_writable(Path(output))
     split = split or VALIDATION.get(config.env.name, config.env.split)
     path = resolve_model(config.model.path)
     source = open_source(replace(config, env=replace(config.env, split=split)))
@@ -42,8 +48,8 @@ def evaluate_model(
 def print_evaluation(result: dict[str, Any]) -> None:
     """Success with its interval, over all and per kind."""
     print(
-        f"{result['env']} {result['split']}: {result['num_episodes']} of {result['num_tasks']} tasks, "
-        f"temperature {result['temperature']}, seed {result['seed']}"
+        f"{result['env']} {result['split']}: {result['num_episodes']} of {result['num_tasks']} "
+        f"tasks, temperature {result['temperature']}, seed {result['seed']}"
     )
     for kind, row in {"all": result, **result["by_kind"]}.items():
         low, high = row["interval"]

@@ -7,9 +7,7 @@ to go on. The learner is the trainer's own: each imitated token is a target with
 
 import json
 import math
-import os
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +23,10 @@ from paw.model.policy import Policy
 from paw.model.small import create_policy_model
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
-from paw.train.checkpoint import card_text, resolve_model, save_policy
+from paw.train.checkpoint import card_text, new_directory, resolve_model, save_policy
 from paw.train.config import Config, OptimizerConfig
 from paw.train.learner import Learner, Statistics
-from paw.train.run import environment_facts
+from paw.train.run import check_writable, environment_facts
 from paw.train.setup import (
     Actor,
     check_vocabulary,
@@ -69,6 +67,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     output = Path(settings.output)
     if output.exists():
         raise UserError(f"imitate.output = {settings.output!r} exists already: choose another")
+    check_writable(output)
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
@@ -193,7 +192,7 @@ def start(
         seed=config.run.seed,
     )
     compute = None if config.model.compute_dtype == "same" else config.model.compute_dtype
-    return Policy(model.to(device_of(config.model.device)), compute_dtype=compute), tokenizer
+    return Policy(model.to(torch.device(device_of(config.model.device))), compute_dtype=compute), tokenizer
 
 
 def make_rows(
@@ -327,10 +326,7 @@ def _write(
     report: dict[str, Any],
 ) -> None:
     """The policy's directory, whole or not at all."""
-    temporary = output.with_name(output.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_policy(temporary, policy, tokenizer, card_text(config))
-    text = json.dumps(report, indent=1)
-    (temporary / "imitate.json").write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, output)
+    with new_directory(output) as directory:
+        save_policy(directory, policy, tokenizer, card_text(config))
+        text = json.dumps(report, indent=1)
+        (directory / "imitate.json").write_text(text + "\n", encoding="utf-8")

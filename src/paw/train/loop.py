@@ -29,7 +29,7 @@ from paw.train.config import Config
 from paw.train.judge import flatten, judge
 from paw.train.learner import NonFinite, Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics
-from paw.train.run import InterruptGuard, name_of
+from paw.train.run import InterruptGuard
 from paw.train.samples import Row, base_rows, choose_targets, make_samples
 from paw.train.setup import Session, open_session
 from paw.types import Group
@@ -51,6 +51,7 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
     """
     session = open_session(config)
     done = session.first_update
+    progress(done, {})
     try:
         if done == 0 and config.eval.every:
             evaluate(session, 0)
@@ -209,7 +210,6 @@ def evaluate(session: Session, update: int) -> dict[str, Any]:
 
 
 def save(session: Session, update: int) -> None:
-    """Write the checkpoint `name_of(update)`."""
-    folder = session.run.checkpoints
-    if not (folder / name_of(update)).exists():
-        checkpoint.save(folder, update, session.run.config, session.learner, session.tokenizer)
+    """Write the checkpoint of `update`."""
+    run = session.run
+    checkpoint.save(run.checkpoints, update, run.config, session.learner, session.tokenizer)

@@ -4,6 +4,8 @@ config.toml  environment.json  metrics.jsonl  trajectories/  checkpoints/  eval/
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +29,7 @@ import zstandard
 
 from paw.errors import UserError
 from paw.train.config import Config
+from paw.train.locate import complete, name_of, run_directory
 from paw.train.settings import changes, resolve, to_toml
 from paw.types import TrainingSample
 
@@ -51,8 +54,8 @@ class Run:
     """An open run directory.
 
     Raises (on opening):
-        UserError: the directory cannot be written, holds a run of another configuration, or holds
-            a run while `resume` is off.
+        UserError: the directory cannot be written, holds something else, is in use, holds a run of
+            another configuration, or holds a run while `resume` is off.
     """
 
     def __init__(self, config: Config) -> None:
@@ -61,33 +64,80 @@ class Run:
         self.checkpoints = self.directory / "checkpoints"
         self._times: dict[str, float] = {}
         self._sinks: list[Sink] = []
-        self._open()
+        self._lock: int | None = None
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self) -> None:
         written = self.directory / "config.toml"
-        if written.is_file():
-            if not self.config.run.resume:
+        with self._writing():
+            if written.is_file():
+                self._check_same(written)
+            elif self.directory.exists() and self._foreign():
                 raise UserError(
-                    f"run.directory = {str(self.directory)!r} holds a run already: choose another "
-                    "directory, or set run.resume = true to go on with it"
+                    f"run.directory = {str(self.directory)!r} holds something else "
+                    f"({self._foreign()[0]}) and no run: choose another"
                 )
-            differing = changes(resolve([written]), self.config, CHANGEABLE)
-            if differing:
-                raise UserError(
-                    f"{self.directory} holds a run of another configuration "
-                    f"({'; '.join(differing[:3])}): choose another run.directory or restore the values"
-                )
-        elif self.directory.is_dir() and any(self.directory.iterdir()):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._take()
+            write_atomically(written, to_toml(self.config).encode())
+            for folder in ("checkpoints", "trajectories", "eval"):
+                (self.directory / folder).mkdir(exist_ok=True)
+            for leftover in [*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")]:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            facts = {**environment_facts(), "data": _data_facts(self.config)}
+            write_atomically(self.directory / "environment.json", _json(facts))
+
+    def _take(self) -> None:
+        """Keep other processes off the directory until this one closes it or dies."""
+        self._lock = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return  # a file system without locks
             raise UserError(
-                f"run.directory = {str(self.directory)!r} is not empty and no run: choose another"
+                f"run.directory = {str(self.directory)!r}: another process is training in it; wait "
+                "for it or choose another directory"
+            ) from None
+
+    def _foreign(self) -> list[str]:
+        """What in the directory no run has begun to write."""
+        if not self.directory.is_dir():
+            return ["a file"]
+        return sorted(p.name for p in self.directory.iterdir() if p.name != "config.toml.tmp")
+
+    def _check_same(self, written: Path) -> None:
+        if not self.config.run.resume:
+            raise UserError(
+                f"run.directory = {str(self.directory)!r} holds a run already: choose another "
+                "directory, or set run.resume = true to go on with it"
             )
-        for folder in ("checkpoints", "trajectories", "eval"):
-            (self.directory / folder).mkdir(parents=True, exist_ok=True)
-        for leftover in self.directory.glob("*/*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        write_atomically(written, to_toml(self.config).encode())
-        facts = {**environment_facts(), "data": _data_facts(self.config)}
-        write_atomically(self.directory / "environment.json", _json(facts))
+        differing = changes(resolve([written]), self.config, CHANGEABLE)
+        if differing:
+            shown = "; ".join(differing[:12])
+            more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
+            raise UserError(
+                f"{self.directory} holds a run of another configuration ({shown}{more}): choose "
+                "another run.directory or restore the values"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk or a directory that cannot be written is one line that says how to go on."""
+        try:
+            yield
+        except OSError as error:
+            kept = complete(self.checkpoints) if self.checkpoints.is_dir() else []
+            where = kept[-1].name if kept else "the start"
+            raise UserError(
+                f"cannot write {error.filename or self.directory}: {error.strerror or error}; make "
+                "room or choose another run.directory; the same command then goes on from "
+                f"{where}"
+            ) from error
 
     def track(self) -> None:
         """Open the sinks besides metrics.jsonl."""
@@ -101,7 +151,8 @@ class Run:
         file = self.directory / "metrics.jsonl"
         if file.is_file():
             kept = [r for r in read_metrics(self.directory) if r["update"] <= update]
-            write_atomically(file, b"".join(_json(r, indent=False) for r in kept))
+            with self._writing():
+                write_atomically(file, b"".join(_json(r, indent=False) for r in kept))
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -117,9 +168,10 @@ class Run:
         row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
         row["memory/peak_bytes"] = peak_memory()
         self._times = {}
-        with open(self.directory / "metrics.jsonl", "ab") as file:
+        with self._writing(), open(self.directory / "metrics.jsonl", "ab") as file:
             file.write(_json(row, indent=False))
             file.flush()
+            os.fsync(file.fileno())
         for sink in self._sinks:
             sink.log(update, row)
         return row
@@ -128,22 +180,29 @@ class Run:
         """Write `trajectories/update-<number>.jsonl.zst`, one trajectory a line."""
         lines = b"".join(msgspec.json.encode(r) + b"\n" for r in records)
         data = zstandard.ZstdCompressor(level=3).compress(lines)
-        write_atomically(self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst", data)
+        with self._writing():
+            write_atomically(self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst", data)
 
     def save_evaluation(self, update: int, result: dict[str, Any]) -> None:
         """Write `eval/update-<number>.json`."""
-        write_atomically(self.directory / "eval" / f"{name_of(update)}.json", _json(result))
+        with self._writing():
+            write_atomically(self.directory / "eval" / f"{name_of(update)}.json", _json(result))
 
     def dump(self, update: int, samples: Sequence[TrainingSample]) -> Path:
         """Write the mini-batch that made a loss or gradient NaN or infinite, for inspection."""
         file = self.directory / f"failed-{name_of(update)}.jsonl"
-        write_atomically(file, b"".join(msgspec.json.encode(s) + b"\n" for s in samples))
+        with self._writing():
+            write_atomically(file, b"".join(msgspec.json.encode(s) + b"\n" for s in samples))
         return file
 
     def close(self) -> None:
-        """Close the sinks."""
+        """Close the sinks and let other processes at the directory."""
         for sink in self._sinks:
             sink.close()
+        self._sinks = []
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class InterruptGuard:
@@ -171,29 +230,24 @@ class InterruptGuard:
         )
 
 
-def name_of(update: int) -> str:
-    """`update-000012`."""
-    return f"update-{update:06d}"
-
-
-def run_directory(config: Config) -> Path:
-    """`run.directory`, or `runs/<env>-<algorithm>[-paw]-seed<seed>`."""
-    if config.run.directory:
-        return Path(config.run.directory)
-    paw = "-paw" if config.paw.enabled and config.paw.coefficient > 0 else ""
-    name = config.env.name.replace(":", ".").replace("/", ".")
-    return Path("runs") / f"{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
-
-
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
-    """The complete lines of a run's metrics.jsonl; a line cut short by a kill is left out."""
+    """The rows of a run's metrics.jsonl, up to the first line that a kill or a crash left broken.
+
+    Raises:
+        UserError: there is no such file.
+    """
     file = Path(directory) / "metrics.jsonl"
     if not file.is_file():
         raise UserError(f"{directory}: no metrics.jsonl there; is it a run directory?")
     rows = []
     for line in file.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            rows.append(json.loads(line))
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n") or not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows
 
 
@@ -209,6 +263,21 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Raises UserError if nothing new can be written at `path`: ask before hours of work."""
+    probe = path.with_name(path.name + ".tmp")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another"
+        ) from error
 
 
 def peak_memory() -> int:

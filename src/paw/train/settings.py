@@ -1,11 +1,17 @@
 """Reads the configuration: TOML layers and flags -> a checked `Config`, and back to TOML."""
 
 import ast
+import collections.abc
 import dataclasses
+import functools
 import inspect
+import itertools
 import json
+import math
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +23,49 @@ from paw.train.config import Config
 
 Table = dict[str, dict[str, Any]]
 
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Any: "a value",
+}
+
+POSITIVE = (
+    "rollout.groups", "rollout.group_size", "rollout.max_turns", "rollout.max_prompt_tokens",
+    "rollout.max_response_tokens", "rollout.step_seconds", "run.checkpoint_every",
+    "run.keep_checkpoints", "paw.max_observation_tokens", "paw.alternate_every",
+    "optimizer.mini_batches", "optimizer.tokens_per_micro_batch", "optimizer.max_grad_norm",
+    "algorithm.value_clip", "eval.episodes", "eval.max_turns", "imitate.demonstrations",
+    "imitate.steps", "imitate.batch_episodes", "imitate.learning_rate", "imitate.max_grad_norm",
+    "imitate.hidden_size", "imitate.num_layers", "imitate.num_heads", "imitate.num_kv_heads",
+    "imitate.max_positions",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "run.updates", "run.save_trajectories_every", "run.diagnostics_every", "run.threads",
+    "model.lora_rank", "rollout.history_turns", "rollout.temperature", "rollout.invalid_penalty",
+    "rollout.workers", "paw.coefficient", "paw.constant", "algorithm.clip_low",
+    "algorithm.clip_high", "algorithm.kl_coefficient", "algorithm.step_weight",
+    "algorithm.critic_learning_rate", "algorithm.critic_warmup_updates",
+    "optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps", "eval.every",
+    "eval.temperature", "imitate.observation_weight", "imitate.final_learning_rate",
+    "imitate.warmup_steps", "imitate.eval_every",
+)  # fmt: skip
+SHARES = (
+    "paw.selection_fraction", "paw.probability_cap", "algorithm.discount",
+    "algorithm.gae_discount", "algorithm.gae_lambda", "algorithm.anchor_similarity",
+    "imitate.noise", "imitate.junk", "imitate.stop_at_success",
+)  # fmt: skip
+
 TABLES: dict[str, type] = {f.name: f.default_factory for f in dataclasses.fields(Config)}  # type: ignore[misc]
+
+
+class BadValue(UserError):
+    """A value of the wrong type or out of range; `key` is its `table.key`."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
 
 
 def resolve(
@@ -30,10 +78,18 @@ def resolve(
             value out of its range, an unreadable file.
     """
     given = parse_flags(flags)
+    layers = [("the policy's card: ", card or {})]
+    layers += [(f"{file}: ", read_toml(file)) for file in files]
     merged: Table = {}
-    for layer in [card or {}, *(read_toml(file) for file in files), given]:
-        _overlay(merged, layer)
-    return convert(merged)
+    origin: dict[str, str] = {}
+    for where, layer in [*layers, ("--", given)]:
+        for name, table in layer.items():
+            merged.setdefault(name, {}).update(table)
+            origin |= {f"{name}.{key}": where for key in table}
+    try:
+        return convert(merged)
+    except BadValue as error:
+        raise UserError(f"{origin.get(error.key, '')}{error}") from None
 
 
 def read_toml(file: str | Path) -> Table:
@@ -58,7 +114,7 @@ def read_toml(file: str | Path) -> Table:
 
 
 def parse_flags(flags: Sequence[str]) -> Table:
-    """`--table.key value` or `--table.key=value` pairs as tables; values as in TOML, or bare text."""
+    """`--table.key value` or `--table.key=value` as tables; values as in TOML, or bare text."""
     tables: Table = {}
     queue = list(flags)
     while queue:
@@ -72,7 +128,7 @@ def parse_flags(flags: Sequence[str]) -> Table:
         _check_table(table, "--")
         _check_key(table, key, "--")
         if not equals:
-            if not queue:
+            if not queue or queue[0].startswith("--"):
                 raise UserError(f"--{name} needs a value")
             value = queue.pop(0)
         tables.setdefault(table, {})[key] = _flag_value(table, key, value)
@@ -80,96 +136,131 @@ def parse_flags(flags: Sequence[str]) -> Table:
 
 
 def convert(tables: Table) -> Config:
-    """Tables of known keys as a `Config`, types and ranges checked."""
+    """Tables of known keys as a `Config`, types and ranges checked. Raises BadValue."""
     data = {name: dict(table) for name, table in tables.items()}
     env = data.get("env", {})
     own = {f.name for f in _fields(tree.EnvConfig)}
-    options = dict(env.pop("options", {}))
-    for key in [k for k in env if k not in own]:
-        options[key] = env.pop(key)
+    options = env.pop("options", {})
+    if not isinstance(options, dict):
+        raise BadValue("env.options", f"env.options = {options!r}: must be a table")
+    options = options | {k: env.pop(k) for k in list(env) if k not in own}
     if options:
-        data.setdefault("env", env)["options"] = options
+        env["options"] = options
     try:
         config = msgspec.convert(data, Config)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise UserError(f"{where.rstrip('`') or 'configuration'}: {what}") from None
+        where = re.search(r"\$\.(\w+)\.(\w+)", str(error))
+        if where is None:
+            raise UserError(f"configuration: {error}") from None
+        raise _wrong_type(where[1], where[2], data[where[1]][where[2]]) from None
     check(config)
     return config
 
 
+def _wrong_type(table: str, key: str, value: Any) -> BadValue:
+    kind = typing.get_type_hints(TABLES[table])[key]
+    name = f"{table}.{key}"
+    return BadValue(name, f"{name} = {_shown(value)}: must be {_wanted(kind)}{_near(value, kind)}")
+
+
+def _shown(value: Any) -> str:
+    return _toml_value(value) if isinstance(value, (str, bool, int, float, list)) else str(value)
+
+
+def _wanted(kind: Any) -> str:
+    """A type in words."""
+    if kind in WORDS:
+        return WORDS[kind]
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, parts))
+    if origin in (list, tuple, collections.abc.Sequence):
+        if origin is tuple and ... not in parts:
+            return f"a list of {len(parts)}, each {_wanted(parts[0])}"
+        return f"a list, each element {_wanted(parts[0])}"
+    if origin is dict:
+        return "a table"
+    return " or ".join(_wanted(p) for p in parts if p is not type(None)) or str(kind)
+
+
+def _near(value: Any, kind: Any) -> str:
+    choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
+    return hint if "did you mean" in hint else ""
+
+
+def check_options(factory: Callable[..., Any], config: Config) -> None:
+    """Types of the environment's own options, by its factory's annotations. Raises UserError."""
+    try:
+        hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+    except (NameError, TypeError):
+        return  # annotations that cannot be read at run time say nothing
+    for key, value in config.env.options.items():
+        if key not in hints:
+            continue  # `paw.envs.make` names unknown options
+        try:
+            msgspec.convert(value, hints[key])
+        except msgspec.ValidationError:
+            kind = hints[key]
+            raise UserError(
+                f"env.{key} = {_shown(value)}: must be {_wanted(kind)}{_near(value, kind)}"
+            ) from None
+        except TypeError:
+            continue  # a type that msgspec does not know
+
+
 def check(config: Config) -> None:
-    """Ranges and combinations that types cannot say. Raises UserError."""
-    rollout, algorithm, paw, optimizer = (
-        config.rollout,
-        config.algorithm,
-        config.paw,
-        config.optimizer,
+    """Ranges and combinations that types cannot say. Raises BadValue."""
+
+    def require(keys: Iterable[str], holds: Callable[[Any], bool], rule: str) -> None:
+        for key in keys:
+            value = functools.reduce(getattr, key.split("."), config)
+            for x in value if isinstance(value, tuple) else (value,):
+                if x is not None and not holds(x):
+                    raise BadValue(key, f"{key} = {_shown(value)}: {rule}")
+
+    numbers = [
+        f"{table}.{f.name}"
+        for table, kind in TABLES.items()
+        for f in _fields(kind)
+        if isinstance(functools.reduce(getattr, (table, f.name), config), (float, tuple))
+    ]
+    require(
+        numbers, lambda x: not isinstance(x, float) or math.isfinite(x), "must be a finite number"
     )
-    positive = {
-        "rollout.groups": rollout.groups,
-        "rollout.group_size": rollout.group_size,
-        "rollout.max_turns": rollout.max_turns,
-        "rollout.max_prompt_tokens": rollout.max_prompt_tokens,
-        "rollout.max_response_tokens": rollout.max_response_tokens,
-        "rollout.step_seconds": rollout.step_seconds,
-        "run.checkpoint_every": config.run.checkpoint_every,
-        "run.keep_checkpoints": config.run.keep_checkpoints,
-        "paw.max_observation_tokens": paw.max_observation_tokens,
-        "paw.alternate_every": paw.alternate_every,
-        "optimizer.mini_batches": optimizer.mini_batches,
-        "optimizer.tokens_per_micro_batch": optimizer.tokens_per_micro_batch,
-        "optimizer.max_grad_norm": optimizer.max_grad_norm,
-        "eval.episodes": config.eval.episodes,
-        "imitate.steps": config.imitate.steps,
-        "imitate.batch_episodes": config.imitate.batch_episodes,
-    }
-    for key, value in positive.items():
-        if not value > 0:
-            raise UserError(f"{key} = {value}: must be greater than 0")
-    not_negative = {
-        "run.updates": config.run.updates,
-        "rollout.history_turns": rollout.history_turns,
-        "rollout.temperature": rollout.temperature,
-        "rollout.invalid_penalty": rollout.invalid_penalty,
-        "rollout.workers": rollout.workers,
-        "paw.coefficient": paw.coefficient,
-        "paw.constant": paw.constant,
-        "algorithm.clip_low": algorithm.clip_low,
-        "algorithm.clip_high": algorithm.clip_high,
-        "algorithm.kl_coefficient": algorithm.kl_coefficient,
-        "optimizer.learning_rate": optimizer.learning_rate,
-        "optimizer.weight_decay": optimizer.weight_decay,
-        "optimizer.warmup_steps": optimizer.warmup_steps,
-        "eval.every": config.eval.every,
-        "eval.temperature": config.eval.temperature,
-    }
-    for key, value in not_negative.items():
-        if not value >= 0:
-            raise UserError(f"{key} = {value}: must not be negative")
-    shares = {
-        "paw.selection_fraction": paw.selection_fraction,
-        "paw.probability_cap": paw.probability_cap,
-        "algorithm.discount": algorithm.discount,
-        "algorithm.gae_discount": algorithm.gae_discount,
-        "algorithm.gae_lambda": algorithm.gae_lambda,
-    }
-    for key, value in shares.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{key} = {value}: must lie between 0 and 1")
+    require(POSITIVE, lambda x: x > 0, "must be greater than 0")
+    require(NOT_NEGATIVE, lambda x: x >= 0, "must not be negative")
+    require(SHARES, lambda x: 0 <= x <= 1, "must lie between 0 and 1")
+    require(["optimizer.betas"], lambda x: 0 <= x < 1, "must lie in [0, 1)")
+    require(["run.seed"], lambda x: 0 <= x < 2**31, "must lie between 0 and 2147483647")
+    rollout, paw, imitate = config.rollout, config.paw, config.imitate
     if rollout.temperature == 0:
-        raise UserError("rollout.temperature = 0: training needs sampling; use 1.0")
-    if optimizer.mini_batches > rollout.groups * rollout.group_size:
-        raise UserError(
-            f"optimizer.mini_batches = {optimizer.mini_batches}: more than the "
-            f"{rollout.groups * rollout.group_size} trajectories of an update"
+        raise BadValue(
+            "rollout.temperature", "rollout.temperature = 0: training needs sampling; use 1.0"
+        )
+    if config.optimizer.mini_batches > rollout.groups * rollout.group_size:
+        raise BadValue(
+            "optimizer.mini_batches",
+            f"optimizer.mini_batches = {config.optimizer.mini_batches}: more than the "
+            f"{rollout.groups * rollout.group_size} trajectories of an update",
         )
     if paw.weight == "matched_constant" and not paw.match:
-        raise UserError('paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run')
-    if rollout.sampler == "vllm" and algorithm.old_logprobs == "rollout" and paw.entropy == "full":
-        raise UserError(
+        raise BadValue(
+            "paw.weight", 'paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run'
+        )
+    sampled = config.algorithm.old_logprobs == "rollout"
+    if rollout.sampler == "vllm" and sampled and paw.entropy == "full":
+        raise BadValue(
+            "rollout.sampler",
             'rollout.sampler = "vllm" returns no full-distribution entropy: set '
-            'algorithm.old_logprobs = "score" or paw.entropy = "sampled"'
+            'algorithm.old_logprobs = "score" or paw.entropy = "sampled"',
+        )
+    if imitate.hidden_size % imitate.num_heads or imitate.num_heads % imitate.num_kv_heads:
+        raise BadValue(
+            "imitate.num_heads",
+            f"imitate.num_heads = {imitate.num_heads}: must divide imitate.hidden_size "
+            f"({imitate.hidden_size}) and be a multiple of imitate.num_kv_heads "
+            f"({imitate.num_kv_heads})",
         )
 
 
@@ -182,20 +273,29 @@ def to_toml(config: Config) -> str:
         for key, value in {**table, **options}.items():
             if value is None:
                 continue  # TOML has no null; the default of these keys is None
-            lines.append(f"{key} = {_toml_value(value)}")
+            lines.append(f"{_toml_key(key)} = {_toml_value(value)}")
         lines.append("")
     return "\n".join(lines)
 
 
 def changes(old: Config, new: Config, ignore: Iterable[str]) -> list[str]:
     """`table.key: old -> new` for every key that differs, but for those in `ignore`."""
-    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
+    before, after = _flat(old), _flat(new)
     return [
-        f"{table}.{key}: {before[table][key]!r} -> {value!r}"
-        for table, keys in after.items()
-        for key, value in keys.items()
-        if f"{table}.{key}" not in ignore and before[table][key] != value
+        f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}"
+        for key in dict.fromkeys([*before, *after])
+        if key not in ignore and before.get(key) != after.get(key)
     ]
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """`table.key` -> value, the environment's options among them."""
+    return {
+        f"{name}.{key}": value
+        for name, table in dataclasses.asdict(config).items()
+        for key, value in {**table, **table.pop("options", {})}.items()
+        if key != "options"
+    }
 
 
 def flag_names() -> list[str]:
@@ -220,11 +320,6 @@ def describe(tables: Sequence[str] = ()) -> str:
             if f.name in docs:
                 lines.append(f"      {' '.join(docs[f.name].split())}")
     return "\n".join(lines)
-
-
-def _overlay(base: Table, layer: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, table in layer.items():
-        base.setdefault(name, {}).update(table)
 
 
 def _fields(kind: type) -> tuple[dataclasses.Field, ...]:
@@ -260,19 +355,24 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        pairs = (f"{_toml_key(k)} = {_toml_value(v)}" for k, v in value.items())
+        return "{" + ", ".join(pairs) + "}"
     return repr(value)
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _field_docs(kind: type) -> dict[str, str]:
     """The string literal under each field of a dataclass."""
     body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
     docs: dict[str, str] = {}
-    for line, following in zip(body, body[1:], strict=False):
+    for line, following in itertools.pairwise(body):
         if (
             isinstance(line, ast.AnnAssign)
             and isinstance(following, ast.Expr)

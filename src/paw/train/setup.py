@@ -141,14 +141,25 @@ def open_session(config: Config) -> Session:
     tokenizer = load_tokenizer(model_path)
     policy = load_policy(config, model_path)
     check_vocabulary(policy, tokenizer, config.model.path)
+    check_lengths(config, policy)
     run = Run(config)
+    try:
+        return _begin(run, policy, tokenizer, source, model_path)
+    except BaseException:
+        run.close()
+        raise
+
+
+def _begin(
+    run: Run, policy: Policy, tokenizer: PreTrainedTokenizerBase, source: TaskSource, path: str
+) -> Session:
+    """What open_session does once the run directory is ours: go on from its newest checkpoint."""
+    config = run.config
     checkpoint = newest_checkpoint(run.checkpoints)
     critic = Critic.from_policy(policy) if config.algorithm.name == "ppo" else None
     if checkpoint is not None and not config.model.lora_rank:
         policy = load_policy(config, str(checkpoint))
-    reference = (
-        load_policy(config, model_path, lora=False) if config.algorithm.kl_coefficient else None
-    )
+    reference = load_policy(config, path, lora=False) if config.algorithm.kl_coefficient else None
     learner = Learner(policy, critic, reference, config.optimizer, config.algorithm, config.paw)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
     run.rewind(first)
@@ -206,10 +217,16 @@ def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
 
 
 def device_of(name: str) -> str:
-    """`auto` is the GPU where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """`auto` is the GPU where there is one. Raises UserError for a device that is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise UserError(f"model.device = {name!r}: must be auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count() or "no"
+        raise UserError(f"model.device = {name!r}: this machine has {there} usable GPU; use cpu")
+    return name
 
 
 def make_serializer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Serializer:
@@ -233,6 +250,17 @@ def check_vocabulary(policy: Policy, tokenizer: PreTrainedTokenizerBase, path: s
         raise UserError(
             f"model.path = {path!r}: its tokenizer has {len(tokenizer)} tokens, the model {rows}; "
             "they do not belong together"
+        )
+
+
+def check_lengths(config: Config, policy: Policy) -> None:
+    """Warn of prompts longer than the model was made for."""
+    rollout, room = config.rollout, getattr(policy.config, "max_position_embeddings", None)
+    if room is not None and rollout.max_prompt_tokens + rollout.max_response_tokens > room:
+        warn(
+            f"rollout.max_prompt_tokens + max_response_tokens = "
+            f"{rollout.max_prompt_tokens + rollout.max_response_tokens}: the model was made for "
+            f"{room} tokens"
         )
 
 

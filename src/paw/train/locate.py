@@ -1,0 +1,80 @@
+"""Where runs, checkpoints and policies lie. No torch, so that a wrong path shows at once."""
+
+import re
+from pathlib import Path
+
+from paw.errors import UserError, nearest
+from paw.train.config import Config
+from paw.train.settings import Table, read_toml
+
+SHIPPED = Path(__file__).parents[1] / "policies"
+"""Policies in the package, by name."""
+
+CARD = "paw.toml"
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+
+
+def name_of(update: int) -> str:
+    """`update-000012`."""
+    return f"update-{update:06d}"
+
+
+def run_directory(config: Config) -> Path:
+    """`run.directory`, or `runs/<env>-<algorithm>[-paw]-seed<seed>`."""
+    if config.run.directory:
+        return Path(config.run.directory)
+    paw = "-paw" if config.paw.enabled and config.paw.coefficient > 0 else ""
+    name = config.env.name.replace(":", ".").replace("/", ".")
+    return Path("runs") / f"{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
+
+
+def complete(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run's `checkpoints` folder, oldest first."""
+    return sorted(p for p in folder.glob("update-??????") if (p / "trainer.pt").is_file())
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint, if any."""
+    return (complete(folder) or [None])[-1]
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies in the package."""
+    return sorted(p.parent.name for p in SHIPPED.glob(f"*/{CARD}"))
+
+
+def resolve_model(path: str) -> str:
+    """A shipped policy's name, a run directory (its newest checkpoint), a model directory, or what
+    may be a hub name.
+
+    Raises:
+        UserError: no such directory, a directory without a model, a run without a checkpoint.
+    """
+    if path in shipped_policies():
+        return str(SHIPPED / path)
+    place = Path(path).expanduser()
+    where = f"model.path = {path!r}"
+    if (place / "checkpoints").is_dir():
+        newest = newest_checkpoint(place / "checkpoints")
+        if newest is None:
+            raise UserError(f"{where}: the run has no complete checkpoint yet")
+        return str(newest)
+    if place.is_dir():
+        if not (place / "config.json").is_file():
+            raise UserError(f"{where}: a directory without a model (no config.json) or checkpoints")
+        return str(place)
+    if place.exists():
+        raise UserError(f"{where}: a file; give the directory that holds config.json and weights")
+    head, slash, _ = path.partition("/")
+    if not _HUB_NAME.fullmatch(path) or (slash and Path(head).is_dir()):
+        hint = nearest(path, shipped_policies())
+        hint = hint if "did you mean" in hint else ""
+        raise UserError(f"{where}: no such directory{hint}")
+    return path
+
+
+def read_card(path: str) -> Table:
+    """The policy's own layer of the configuration; empty for a model that has none."""
+    card = Path(resolve_model(path)) / CARD
+    return read_toml(card) if card.is_file() else {}
