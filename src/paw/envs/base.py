@@ -25,7 +25,7 @@ class Observation:
     text: str
     """Raw environment text, before any prompt template: the target of the next-observation loss."""
     commands: tuple[str, ...] = ()
-    """Commands admissible now, in the environment's own order; `search[<query>]`-style slots allowed."""
+    """Commands admissible now, in the environment's order; slots like `search[<query>]` allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Environment(Protocol):
         ...
 
     def reset(self) -> Observation:
-        """The first observation. A second call raises RuntimeError: open a new environment instead."""
+        """The first observation. A second call raises RuntimeError: open a new environment."""
         ...
 
     def step(self, command: str) -> StepResult:
-        """Play one command. Before `reset` or after the end: RuntimeError. Bad commands never raise."""
+        """Play one command; bad ones never raise. RuntimeError before `reset` and after the end."""
         ...
 
     def close(self) -> None:
