@@ -89,7 +89,8 @@ class RolloutConfig:
     validity: Literal["accepted", "format"] = "accepted"
     """Invalid = malformed or refused by the environment (`accepted`), or only malformed (`format`,
     as verl-agent counts)."""
-    sampler: Literal["local", "vllm"] = "local"
+    sampler: Literal["local"] = "local"
+    """What samples: this process, with the policy's own weights. The only one so far."""
     workers: int = 1
     """Processes that hold the environments; 0: in this process, without protection from hangs."""
     step_seconds: float = 60.0

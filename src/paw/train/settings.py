@@ -131,6 +131,8 @@ def parse_flags(flags: Sequence[str]) -> Table:
             if not queue or queue[0].startswith("--"):
                 raise UserError(f"--{name} needs a value")
             value = queue.pop(0)
+        if not value.isprintable():
+            raise UserError(f"--{name} {value!a}: not readable text")
         tables.setdefault(table, {})[key] = _flag_value(table, key, value)
     return tables
 
@@ -249,12 +251,6 @@ def check(config: Config) -> None:
             "paw.weight", 'paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run'
         )
     sampled = config.algorithm.old_logprobs == "rollout"
-    if rollout.sampler == "vllm" and sampled and paw.entropy == "full":
-        raise BadValue(
-            "rollout.sampler",
-            'rollout.sampler = "vllm" returns no full-distribution entropy: set '
-            'algorithm.old_logprobs = "score" or paw.entropy = "sampled"',
-        )
     if imitate.hidden_size % imitate.num_heads or imitate.num_heads % imitate.num_kv_heads:
         raise BadValue(
             "imitate.num_heads",
