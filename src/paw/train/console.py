@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: one progress bar, the numbers that matter."""
 
 import sys
+import warnings
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -23,28 +24,32 @@ def quiet() -> None:
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    for package in ("transformers", "peft", "torch"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=package)
 
 
 class Bar:
-    """A progress callback over updates or steps.
-
-    Attributes:
-        reached: the last number it was called with.
-    """
+    """A progress callback over updates or steps; shows nothing before its first call."""
 
     def __init__(self, total: int, unit: str) -> None:
-        self.reached = 0
+        self._total, self._unit = total, unit
         self._seen: dict[str, Any] = {}
-        # A terminal is redrawn often, a log file gets a line now and then.
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(total=total, unit=unit, dynamic_ncols=True, mininterval=interval)
+        self._bar: tqdm | None = None
 
     def __call__(self, number: int, metrics: dict[str, Any]) -> None:
+        if self._bar is None:
+            # A terminal is redrawn often, a log file gets a line now and then.
+            self._bar = tqdm(
+                total=self._total,
+                initial=number,
+                unit=self._unit,
+                dynamic_ncols=True,
+                mininterval=0.5 if sys.stderr.isatty() else 30.0,
+            )
         self._seen |= {short: metrics[name] for name, short in SHOWN.items() if name in metrics}
         shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in self._seen.items()}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(number - self._bar.n)
-        self.reached = number
 
     def __enter__(self) -> Self:
         return self
@@ -54,4 +59,5 @@ class Bar:
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

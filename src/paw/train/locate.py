@@ -1,5 +1,6 @@
 """Where runs, checkpoints and policies lie. No torch, so that a wrong path shows at once."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,9 @@ SHIPPED = Path(__file__).parents[1] / "policies"
 """Policies in the package, by name."""
 
 CARD = "paw.toml"
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files of which a tokenizer has at least one."""
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
@@ -49,7 +53,8 @@ def resolve_model(path: str) -> str:
     may be a hub name.
 
     Raises:
-        UserError: no such directory, a directory without a model, a run without a checkpoint.
+        UserError: no such directory, a directory without a model or tokenizer, a run without a
+            checkpoint.
     """
     if path in shipped_policies():
         return str(SHIPPED / path)
@@ -63,6 +68,7 @@ def resolve_model(path: str) -> str:
     if place.is_dir():
         if not (place / "config.json").is_file():
             raise UserError(f"{where}: a directory without a model (no config.json) or checkpoints")
+        _check_tokenizer(place, where)
         return str(place)
     if place.exists():
         raise UserError(f"{where}: a file; give the directory that holds config.json and weights")
@@ -72,6 +78,16 @@ def resolve_model(path: str) -> str:
         hint = hint if "did you mean" in hint else ""
         raise UserError(f"{where}: no such directory{hint}")
     return path
+
+
+def _check_tokenizer(place: Path, where: str) -> None:
+    if not any((place / name).is_file() for name in TOKENIZERS):
+        raise UserError(f"{where}: no tokenizer there (no {TOKENIZERS[0]})")
+    settings = place / "tokenizer_config.json"
+    try:
+        json.loads(settings.read_text(encoding="utf-8") if settings.is_file() else "{}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: cannot read tokenizer_config.json: {error}") from None
 
 
 def read_card(path: str) -> Table:

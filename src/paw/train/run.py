@@ -116,6 +116,8 @@ class Run:
                 f"run.directory = {str(self.directory)!r} holds a run already: choose another "
                 "directory, or set run.resume = true to go on with it"
             )
+        if not complete(self.checkpoints) and not self._has_metrics():
+            return  # it ended before its first update: nothing to protect, the mistake was mended
         differing = changes(resolve([written]), self.config, CHANGEABLE)
         if differing:
             shown = "; ".join(differing[:12])
@@ -124,6 +126,9 @@ class Run:
                 f"{self.directory} holds a run of another configuration ({shown}{more}): choose "
                 "another run.directory or restore the values"
             )
+
+    def _has_metrics(self) -> bool:
+        return (self.directory / "metrics.jsonl").is_file() and bool(read_metrics(self.directory))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
