@@ -163,6 +163,7 @@ class RetrieverClient:
                     raise TimeoutError(f"no whole answer within {self._timeout:g} s")
                 if len(answer) > MAX_ANSWER_BYTES:
                     raise _Unavailable(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            response.close()  # else the next request on this connection is refused
             if response.length:
                 raise _Unavailable(f"the answer was cut {response.length} bytes before its end")
         except (OSError, http.client.HTTPException, _Unavailable) as error:
