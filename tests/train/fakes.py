@@ -23,7 +23,7 @@ VOCAB = 24
 END, USER, POLICY, SYSTEM = range(4)
 MAX_OBSERVATION_TOKENS = 5
 
-C, A, O, S = (int(r) for r in (Role.CONTEXT, Role.ACTION, Role.OBSERVATION, Role.SCAFFOLD))
+C, A, Observed, S = (int(r) for r in (Role.CONTEXT, Role.ACTION, Role.OBSERVATION, Role.SCAFFOLD))
 
 
 def to_user(action: SampledAction) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ def play(
     header_roles = (S,) + (C,) * len(task)
     for number, turn in enumerate(turns):
         new = append and number > 0
-        roles = (*header_roles, *(O if new else C for _ in shown), S)
+        roles = (*header_roles, *(Observed if new else C for _ in shown), S)
         length = len(turn.action)
         logprobs = [rng.uniform(-4.5, -1.5) if rng else -1.0 for _ in range(length)]
         spread = [turn.entropy + 0.01 * (i - (length - 1) / 2) for i in range(length)]

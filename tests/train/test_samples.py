@@ -1,0 +1,327 @@
+"""Rows of tokens: roles, masks and weights, token by token."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paw.train.config import AlgorithmConfig, PawConfig
+from paw.train.judge import Judgement, TransitionPool, flatten, judge
+from paw.train.samples import base_rows, choose_targets, make_samples
+from paw.types import Group, TrainingSample, Trajectory
+
+from .fakes import (
+    END,
+    MAX_OBSERVATION_TOKENS,
+    POLICY,
+    SYSTEM,
+    USER,
+    A,
+    C,
+    Observed,
+    S,
+    Turn,
+    encode,
+    play,
+    scripted_groups,
+    to_user,
+)
+
+EPISODE = [
+    Turn((8, END), (9, 10, 11)),
+    Turn((12,), (13,)),  # cut by the response limit: no end of turn was sampled
+]
+
+
+def pool_of(trajectories: list[Trajectory]) -> TransitionPool:
+    return flatten([Group(trajectories[0].task, tuple(trajectories))])
+
+
+def episode(append: bool) -> TransitionPool:
+    return pool_of([play(EPISODE, append=append)])
+
+
+def judgement_of(
+    weights: list[float], advantages: list[float] | None = None, **changed
+) -> Judgement:
+    column = torch.tensor(weights, dtype=torch.float64)
+    judgement = Judgement(
+        advantages=torch.tensor(advantages or [0.0] * len(weights), dtype=torch.float64),
+        value_targets=None,
+        selected=column != 0,
+        group_weights=torch.ones(1, dtype=torch.float64),
+        transition_weights=column,
+        policy_scale=1.0,
+    )
+    return replace(judgement, **changed)
+
+
+def targets_of(pool, judgement, paw=None, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return choose_targets(pool, judgement, paw or PawConfig(), encode, generator)
+
+
+def serialise(
+    pool: TransitionPool,
+    append: bool,
+    judgement: Judgement,
+    paw: PawConfig | None = None,
+    values: list[float] | None = None,
+    ref: bool = False,
+    aggregation: str = "token",
+) -> list[TrainingSample]:
+    paw = paw or PawConfig()
+    targets, _ = targets_of(pool, judgement, paw)
+    logprobs = [list(t.action.logprobs) for t in pool.transitions]
+    return make_samples(
+        pool, base_rows(pool, append), judgement, targets, logprobs, values,
+        [[x - 0.5 for x in row] for row in logprobs] if ref else None,
+        to_user, AlgorithmConfig(aggregation=aggregation), paw,
+    )  # fmt: skip
+
+
+THIRD, SIXTH = pytest.approx(1 / 3), pytest.approx(1 / 6)
+
+
+def test_window_episode_token_by_token():
+    """3 action tokens: each weighs 1 / 3. Transition weights 1 / 2: 1 / 6 over |o| = 3, 1 / 2 over 1."""
+    first, second = serialise(episode(False), False, judgement_of([0.5, 0.5], [2.0, -1.0]))
+    # h_0 = SYSTEM task o_0 POLICY        a_0       header  o_1
+    assert first.token_ids == (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER, 9, 10, 11)
+    assert first.roles == (S, C, C, C, C, S, A, A, S, Observed, Observed, Observed)
+    assert list(first.policy_weights) == [0] * 6 + [THIRD] * 2 + [0] * 4
+    assert list(first.wm_weights) == [0] * 9 + [SIXTH] * 3
+    assert first.advantages == (0,) * 6 + (2, 2) + (0,) * 4
+    assert first.old_logprobs == (0,) * 6 + (-1, -1) + (0,) * 4
+    assert (first.base_length, first.turns, first.predicts_only) == (8, (0,), False)
+    # The cut action is closed by the scaffold: the end of turn was not sampled, so it is no action.
+    assert second.token_ids == (SYSTEM, 4, 5, 9, 10, 11, POLICY, 12, END, USER, 13)
+    assert second.roles == (S, C, C, C, C, C, S, A, S, S, Observed)
+    assert list(second.policy_weights) == [0] * 7 + [THIRD] + [0] * 3
+    assert list(second.wm_weights) == [0] * 10 + [0.5]
+    assert second.advantages == (0,) * 7 + (-1,) + (0,) * 3
+    assert (second.base_length, second.turns) == (8, (1,))
+
+
+def test_append_episode_token_by_token():
+    """One row; o_1 stands in the conversation already, o_2 is appended."""
+    (row,) = serialise(episode(True), True, judgement_of([0.5, 0.5], [2.0, -1.0]), ref=True)
+    head = (SYSTEM, 4, 5, 6, 7, POLICY)
+    assert row.token_ids == (*head, 8, END, USER, 9, 10, 11, POLICY, 12, END, USER, 13)
+    assert row.roles == (S, C, C, C, C, S, A, A, S, *[Observed] * 3, S, A, S, S, Observed)
+    assert list(row.policy_weights) == [0] * 6 + [THIRD] * 2 + [0] * 5 + [THIRD] + [0] * 3
+    assert list(row.wm_weights) == [0] * 9 + [SIXTH] * 3 + [0] * 4 + [0.5]
+    assert row.advantages == (0,) * 6 + (2, 2) + (0,) * 5 + (-1,) + (0,) * 3
+    assert row.ref_logprobs == (0,) * 6 + (-1.5, -1.5) + (0,) * 5 + (-1.5,) + (0,) * 3
+    assert (row.base_length, row.turns) == (14, (0, 1))
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_weight_zero_appends_nothing(append):
+    pool = episode(append)
+    samples = serialise(pool, append, judgement_of([0.5, 0.0]))
+    assert len(samples[-1].token_ids) == samples[-1].base_length
+    base = base_rows(pool, append)
+    for sample, row in zip(serialise(pool, append, judgement_of([0.0, 0.0])), base, strict=True):
+        assert (sample.token_ids, sample.roles) == (row.token_ids, row.roles)
+        assert not any(sample.wm_weights) and sample.base_length == row.base_length
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_values_are_read_at_the_last_prompt_token(append):
+    pool = episode(append)
+    returns = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    judgement = judgement_of([0.5, 0.5], value_targets=returns)
+    samples = serialise(pool, append, judgement, values=[0.1, 0.2])
+    assert [s.value_positions for s in samples] == ([(5, 12)] if append else [(5,), (6,)])
+    assert all(s.token_ids[p] == POLICY for s in samples for p in s.value_positions)
+    assert [t for s in samples for t in s.value_targets] == [3, 4]
+    assert [v for s in samples for v in s.old_values] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_denominators_are_those_of_the_update(append):
+    """Policy weights sum to 1; under `sequence` those of each of the N trajectories to 1 / N."""
+    pool = flatten(scripted_groups(append))
+    weights = torch.linspace(0, 1, len(pool.transitions), dtype=torch.float64)
+    weights = weights.masked_fill(~pool.candidates, 0).tolist()
+    judgement = judgement_of(weights)
+    num_tokens = sum(len(t.action.token_ids) for t in pool.transitions)
+    by_token = serialise(pool, append, judgement)
+    assert {w for s in by_token for w in s.policy_weights} == {0, 1 / num_tokens}
+    assert sum(w > 0 for s in by_token for w in s.policy_weights) == num_tokens
+    sums = [0.0] * len(pool.returns)
+    for sample in serialise(pool, append, judgement, aggregation="sequence"):
+        sums[int(pool.trajectory[sample.turns[0]])] += sum(sample.policy_weights)
+    assert sums == pytest.approx([1 / len(sums)] * len(sums))
+    # A transition's weight is its target tokens' sum, whatever the length.
+    for samples in (by_token, serialise(pool, append, judgement, aggregation="sequence")):
+        assert sum(w for s in samples for w in s.wm_weights) == pytest.approx(sum(weights))
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_masks_follow_roles(append):
+    pool = flatten(scripted_groups(append))
+    judgement = judge(
+        pool, torch.rand(17, dtype=torch.float64), None, AlgorithmConfig(), PawConfig(),
+        max_return=10.0, update=1, generator=torch.Generator(),
+    )  # fmt: skip
+    samples = serialise(pool, append, judgement)
+    actions = []
+    for s in samples:
+        fields = (s.roles, s.policy_weights, s.wm_weights, s.advantages, s.old_logprobs)
+        assert {len(f) for f in fields} == {len(s.token_ids)}
+        for role, policy, wm, advantage, old in zip(*fields, strict=True):
+            assert (policy > 0) == (role == A)
+            assert wm == 0 or role == Observed
+            assert (advantage == 0 and old == 0) or role == A
+        actions += [t for t, role in zip(s.token_ids, s.roles, strict=True) if role == A]
+    # The sampled ids of every action, in order, and no others.
+    assert actions == [x for t in pool.transitions for x in t.action.token_ids]
+
+
+def test_observation_cut_by_the_limit():
+    """8 tokens, 5 are the target: |o| = 5. In `append` the conversation holds all 8."""
+    long = tuple(range(9, 17))
+    for append in (False, True):
+        trajectory = play([Turn((8, END), long), Turn((8, END), (9,))], append=append)
+        assert trajectory.transitions[0].num_cut_tokens == 3
+        samples = serialise(pool_of([trajectory]), append, judgement_of([0.5, 0.0]))
+        weighted = [
+            (t, w) for s in samples for t, w in zip(s.token_ids, s.wm_weights, strict=True) if w
+        ]
+        assert weighted == [(t, 0.1) for t in long[:MAX_OBSERVATION_TOKENS]]
+
+
+def test_append_target_that_the_conversation_does_not_hold_gets_a_row_of_its_own():
+    """The prompt limit cut the observation's head out of the conversation."""
+    trajectory = play(EPISODE, append=True)
+    first, second = trajectory.transitions
+    cut = replace(
+        second,
+        context_ids=second.context_ids[:1] + second.context_ids[2:],
+        context_roles=second.context_roles[:1] + second.context_roles[2:],
+        prompt_cut_tokens=1,
+    )
+    pool = pool_of([replace(trajectory, transitions=(first, cut))])
+    base, fork = serialise(pool, True, judgement_of([0.5, 0.5]))
+    assert fork.predicts_only and fork.turns == (0,)
+    assert fork.token_ids == (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER, 9, 10, 11)
+    assert list(fork.wm_weights) == [0] * 9 + [SIXTH] * 3
+    assert sum(base.wm_weights) == 0.5  # the last turn's alone
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_prediction_without_the_action(append):
+    """h_t, an empty turn of the policy, header, o_{t+1}: rows of their own that train no action."""
+    paw = PawConfig(condition="no_action")
+    samples = serialise(episode(append), append, judgement_of([0.5, 0.5]), paw, ref=True)
+    base, forks = samples[:-2], samples[-2:]
+    assert not any(s.predicts_only or any(s.wm_weights) for s in base)
+    assert all(s.base_length == len(s.token_ids) for s in samples)
+    past = (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER) if append else (SYSTEM, 4, 5)
+    heads = [(SYSTEM, 4, 5, 6, 7, POLICY), (*past, 9, 10, 11, POLICY)]
+    for fork, head, target, turn in zip(forks, heads, ((9, 10, 11), (13,)), (0, 1), strict=True):
+        assert fork.token_ids == (*head, END, USER, *target)
+        assert fork.predicts_only and fork.turns == (turn,)
+        assert fork.roles[len(head) :] == (S, S) + (Observed,) * len(target)
+        assert not any(fork.policy_weights) and not any(fork.advantages)
+        assert len(fork.ref_logprobs) == len(fork.token_ids)
+        assert list(fork.wm_weights[len(head) + 2 :]) == [0.5 / len(target)] * len(target)
+        assert sum(fork.wm_weights) == pytest.approx(0.5)
+
+
+def many(observations: list[tuple[int, ...]], append: bool = False) -> TransitionPool:
+    """One trajectory of one turn for each observation."""
+    return pool_of(
+        [play([Turn((8, END), o)], append=append, index=i) for i, o in enumerate(observations)]
+    )
+
+
+def test_shuffled_targets_differ_wherever_they_can():
+    """62 of 100 texts are equal: 2 * 62 - 100 = 24 must stay, 76 % change; a permutation."""
+    common, rooms = (9, 10), [(11, 12, 13, 4 + i // 20, 4 + i % 20) for i in range(38)]
+    observations = [common] * 62 + rooms
+    observations = [observations[(37 * i) % 100] for i in range(100)]
+    pool = many(observations)
+    targets, changed = targets_of(pool, judgement_of([0.01] * 100), PawConfig(target="shuffled"))
+    assert changed == pytest.approx(0.76)
+    assert sorted(t.token_ids for t in targets.values()) == sorted(observations)
+    for target in targets.values():  # the weight is over the new length
+        assert target.weight * len(target.token_ids) == pytest.approx(0.01)
+
+
+@given(st.lists(st.integers(4, 7), min_size=1, max_size=30), st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_shuffled_is_an_optimal_permutation(numbers, width):
+    """With c the count of the commonest of n texts, max(0, 2 c - n) stay, and no more can change."""
+    observations = [(n,) * (n % width + 1) for n in numbers]
+    pool = many(observations)
+    count = len(observations)
+    paw = PawConfig(target="shuffled")
+    targets, changed = targets_of(pool, judgement_of([1.0] * count), paw)
+    most = max(observations.count(o) for o in observations)
+    assert round(changed * count) == count - max(0, 2 * most - count)
+    assert sorted(t.token_ids for t in targets.values()) == sorted(observations)
+
+
+def test_shuffled_lengths_stay_near():
+    """40 different texts, 4 of each length 1..10: everyone trades within its length."""
+    observations = [tuple(range(4 + k, 4 + k + n)) for n in range(1, 11) for k in range(4)]
+    pool = many(observations)
+    targets, changed = targets_of(pool, judgement_of([1.0] * 40), PawConfig(target="shuffled"))
+    lengths = [min(len(o), MAX_OBSERVATION_TOKENS) for o in observations]
+    assert changed == 1
+    assert [len(targets[i].token_ids) for i in range(40)] == lengths
+
+
+def test_only_transitions_with_a_weight_are_shuffled():
+    observations = [(9,), (10,), (11,), (12,)]
+    judgement = judgement_of([0.5, 0.0, 0.5, 0.0])
+    targets, changed = targets_of(many(observations), judgement, PawConfig(target="shuffled"))
+    assert {i: t.token_ids for i, t in targets.items()} == {0: (11,), 2: (9,)} and changed == 1
+
+
+def test_random_targets_keep_lengths_and_the_updates_tokens():
+    observations = [(9, 10, 11), (12,), (9, 13)]
+    pool, paw = many(observations), PawConfig(target="random")
+    draws = []
+    for seed in (0, 0, 1):
+        targets, _ = targets_of(pool, judgement_of([1.0] * 3), paw, seed)
+        draws.append([targets[i].token_ids for i in range(3)])
+        assert [len(d) for d in draws[-1]] == [3, 1, 2]
+        assert {t for d in draws[-1] for t in d} <= {9, 10, 11, 12, 13}
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_repeat_current_predicts_what_was_read():
+    """Before the first action stands 6 7; before the second 9 10 11, of which two are kept."""
+    paw = PawConfig(target="repeat_current", max_observation_tokens=2)
+    targets, changed = targets_of(episode(False), judgement_of([0.5, 0.5]), paw)
+    assert [targets[i].token_ids for i in (0, 1)] == [(6, 7), (9, 10)] and changed == 1
+
+
+def test_placebo_stands_behind_its_action_and_forks_in_a_conversation():
+    paw = PawConfig(target="shuffled")
+    window = serialise(episode(False), False, judgement_of([0.5, 0.5]), paw)
+    assert [s.token_ids[s.base_length :] for s in window] == [(USER, 13), (END, USER, 9, 10, 11)]
+    base, fork = serialise(episode(True), True, judgement_of([0.5, 0.5]), paw)
+    # The conversation holds the true o_1, so the placebo of the first turn cannot stand there.
+    assert base.token_ids[base.base_length :] == (END, USER, 9, 10, 11)
+    assert not any(base.wm_weights[: base.base_length])
+    assert fork.token_ids == (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER, 13)
+    assert fork.predicts_only and list(fork.wm_weights) == [0] * 9 + [0.5]
+
+
+def test_true_targets_count_as_unchanged():
+    targets, changed = targets_of(episode(False), judgement_of([0.5, 0.5]))
+    assert [targets[i].token_ids for i in (0, 1)] == [(9, 10, 11), (13,)] and changed == 0
+    assert targets_of(episode(False), judgement_of([0.0, 0.0])) == ({}, 0.0)
+
+
+def test_a_prediction_update_trains_no_action():
+    samples = serialise(episode(False), False, judgement_of([0.5, 0.5], policy_scale=0.0))
+    assert not any(any(s.policy_weights) for s in samples)
+    assert all(any(s.wm_weights) for s in samples)
