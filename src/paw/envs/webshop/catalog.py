@@ -83,9 +83,7 @@ class Sources:
 
 def parse_products(sources: Sources) -> Iterator[Product]:
     """The products that the shop sells: the first of every asin of at most ten characters."""
-    data = files.read(sources.annotations)
-    with files.reading(sources.annotations):
-        annotations = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    annotations = files.read_json(sources.annotations, dict[str, msgspec.Raw])
     decoder = msgspec.json.Decoder(Annotation)
     seen: set[str] = set()
     for number, raw in enumerate(files.stream(sources.products)):
@@ -139,7 +137,7 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
     codes: dict[str, array[int]] = {"categories": array("I"), "queries": array("I")}
     labels: dict[str, dict[str, int]] = {"categories": {}, "queries": {}}
     quiet = directory is None
-    for product in tqdm(products, "webshop: reading products", unit="", disable=quiet):
+    for product in tqdm(products, "webshop: reading products", disable=quiet, mininterval=2):
         try:
             record = encode(product)
         except UnicodeEncodeError:
@@ -165,7 +163,7 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
         columns["records"] = np.frombuffer(bytes(records), np.uint8)
     else:
         records.close()
-    with tqdm(total=len(asins), desc="webshop: indexing", unit="", disable=quiet) as bar:
+    with tqdm(total=len(asins), desc="webshop: indexing", disable=quiet, mininterval=2) as bar:
         builder.finish(blocks, allocate, bar.update)
     plain = {
         "ends": np.array(ends),

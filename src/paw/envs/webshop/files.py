@@ -7,11 +7,14 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
+import msgspec
 import zstandard
 
 from paw.errors import UserError
+
+T = TypeVar("T")
 
 _CHUNK = 4 << 20  # characters
 _LONGEST = 64 << 20  # characters one product may take
@@ -49,7 +52,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         # json, msgspec and UTF-8 errors are all ValueErrors.
-        raise UserError(f"{path} is no valid JSON ({error}); fetch it again") from error
+        raise UserError(f"{path} is damaged or of another format ({error})") from error
 
 
 def read(path: Path) -> bytes:
@@ -58,11 +61,11 @@ def read(path: Path) -> bytes:
         return file.read()
 
 
-def read_json(path: Path) -> Any:
-    """The whole file, parsed."""
+def read_json(path: Path, kind: type[T]) -> T:
+    """The whole file, parsed and checked to be of a kind."""
     data = read(path)
     with reading(path):
-        return json.loads(data)
+        return msgspec.json.decode(data, type=kind)
 
 
 def stream(path: Path) -> Iterator[Any]:

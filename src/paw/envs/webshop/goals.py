@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from paw.envs.webshop import files
 from paw.envs.webshop.catalog import Catalog
+from paw.envs.webshop.product import HumanInstruction
 from paw.errors import UserError
 
 NO_LIMIT = 1_000_000
@@ -144,33 +145,28 @@ class HumanGoals(Goals):
             raise UserError(
                 "env.goals = 'human' needs items_human_ins.json (or .gz, .zst) in env.data_dir"
             )
-        found: list[tuple[int, str, dict[str, Any]]] = []
-        by_asin = files.read_json(path)
-        try:
-            for asin, instructions in by_asin.items():
-                number = self.catalog.number(asin)
-                if number is not None:
-                    wanted = (i for i in instructions if len(i["instruction_attributes"]))
-                    found += [(number, i["instruction"].strip("."), i) for i in wanted]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is malformed ({error!r}); fetch it again") from error
-        found.sort(key=lambda goal: goal[0])
+        written: list[tuple[int, HumanInstruction]] = []
+        for asin, instructions in files.read_json(path, dict[str, list[HumanInstruction]]).items():
+            number = self.catalog.number(asin)
+            if number is not None:
+                written += [(number, i) for i in instructions if i.instruction_attributes]
+        written.sort(key=lambda goal: goal[0])
         self._found = [
-            (number, text, item, _price_limit(float(self.prices[number]), draws.sample))
-            for number, text, item in found
+            (number, item, _price_limit(float(self.prices[number]), draws.sample))
+            for number, item in written
         ]
-        return len(found)
+        return len(written)
 
     def product_numbers(self) -> NDArray[np.int64]:
         return np.array([self._found[i][0] for i in self._order], dtype=np.int64)
 
     def __getitem__(self, index: int) -> Goal:  # pyright: ignore[reportIncompatibleMethodOverride]
-        number, text, item, limit = self._found[self._order[index]]
+        number, item, limit = self._found[self._order[index]]
         return self._goal(
             index,
             number,
             limit,
-            text,
-            attributes=item["instruction_attributes"],
-            options=item["instruction_options"],
+            item.instruction.strip("."),
+            attributes=item.instruction_attributes,
+            options=item.instruction_options,
         )

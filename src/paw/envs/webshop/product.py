@@ -24,6 +24,14 @@ class Annotation(msgspec.Struct):
     instruction_attributes: list[str] | None = None
 
 
+class HumanInstruction(msgspec.Struct):
+    """What `items_human_ins.json` says of a product, once per person who wrote."""
+
+    instruction: str
+    instruction_attributes: list[str]
+    instruction_options: list[str]
+
+
 class Product(msgspec.Struct, frozen=True, array_like=True):
     """The fields that pages, search and reward read."""
 
@@ -52,10 +60,14 @@ class Product(msgspec.Struct, frozen=True, array_like=True):
         return " ".join([self.title, self.description, bullet, options]).lower()
 
 
-def _prices(pricing: str | None) -> tuple[list[float], str]:
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _prices(pricing: Any) -> tuple[list[float], str]:
     """Prices and tag; 100 dollars where none is given or none can be read."""
     values: list[float] = []
-    for piece in (pricing or "").split("$")[1:]:
+    for piece in _text(pricing).split("$")[1:]:
         digits = re.sub(r"[^\d.]", "", piece)
         if _PRICE.fullmatch(digits):
             values.append(float(digits))
@@ -70,7 +82,7 @@ def _options(customization: Any) -> dict[str, list[str]]:
     options: dict[str, list[str]] = {}
     for name, contents in (customization or {}).items():
         if contents is not None:
-            values = (content["value"] for content in contents)
+            values = (_text(content["value"]) for content in contents)
             options[name.lower()] = [v.strip().replace("/", " | ").lower() for v in values]
     return options
 
@@ -85,12 +97,12 @@ def parse_product(raw: dict[str, Any], annotation: Annotation) -> Product:
     bullets = raw["small_description"]
     return Product(
         asin=raw["asin"],
-        title=raw["name"] or "",
-        description=raw["full_description"] or "",
-        bullets=bullets if isinstance(bullets, list) else [bullets or ""],
-        category=raw["category"],
-        query=raw["query"].lower().strip(),
-        product_category=raw["product_category"],
+        title=_text(raw["name"]),
+        description=_text(raw["full_description"]),
+        bullets=[_text(b) for b in (bullets if isinstance(bullets, list) else [bullets])],
+        category=_text(raw["category"]),
+        query=_text(raw["query"]).lower().strip(),
+        product_category=_text(raw["product_category"]),
         options=_options(raw["customization_options"]),
         price_tag=tag,
         prices=prices,
@@ -107,3 +119,7 @@ def check(raw: Any, number: int, path: object) -> None:
     for key in REQUIRED.split():
         if key not in raw:
             raise UserError(f"{path}: product number {number} has no {key!r}; fetch the file again")
+    if not isinstance(raw["asin"], str):
+        raise UserError(
+            f"{path}: product number {number} has no text as asin; fetch the file again"
+        )

@@ -96,7 +96,7 @@ class Session:
         self.id = str(goal.index)
         self.bought: tuple[float, dict[str, Any]] | None = None
         """Score and terms of the last purchase."""
-        self._random = random.Random(seed)
+        self._seed = seed
         self._head = pages.head(goal.instruction)
         self._head_text = pages.plain_text(self._head)
         self._to_index()
@@ -129,11 +129,6 @@ class Session:
     def has_search_bar(self) -> bool:
         """Only the first page has one."""
         return self.page_name == "index"
-
-    @property
-    def page_name(self) -> str:
-        """Kind of page by the first name that occurs in the URL."""
-        return next((name for name in _PAGES if name in self.url), "index")
 
     # --- what the agent does
 
@@ -205,6 +200,10 @@ class Session:
                 return ()  # crashes the original
         return catalog.search(" ".join(keywords))
 
+    @functools.cached_property
+    def _random(self) -> random.Random:
+        return random.Random(self._seed)
+
     @property
     def _product(self) -> Product:
         assert self.number is not None
@@ -213,7 +212,7 @@ class Session:
     def _to_item(self) -> None:
         assert self.number is not None
         where = f"{self._product.asin}/{'+'.join(self.keywords)}/{self.page}"
-        self.url = f"{BASE_URL}/item_page/{self.id}/{where}/{json.dumps(self.options)}"
+        self._at(f"{BASE_URL}/item_page/{self.id}/{where}/{json.dumps(self.options)}")
         item = self.shop.item(self.number)
         self._page = self._head + item.page
         self._text = self._head_text + pages.SEPARATOR + item.text
@@ -234,7 +233,12 @@ class Session:
         return self.bought[0]
 
     def _show(self, url: str, page: list[pages.Piece]) -> None:
-        self.url, self._page = url, page
+        self._at(url)
+        self._page = page
         self._text = pages.plain_text(page)
         self._clickable: Mapping[str, Clickable] = _clickables(page)
         self._commands: tuple[str, ...] = ()
+
+    def _at(self, url: str) -> None:
+        self.url = url
+        self.page_name = next((name for name in _PAGES if name in url), "index")

@@ -5,7 +5,7 @@ Against the paper: words of one or two letters stay as they are, `bli -> ble` re
 are vowels: every other character, letter or not, counts as a consonant.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container
 
 _STEP_2 = {
     "ational": "ate",
@@ -39,7 +39,8 @@ _STEP_3 = {
     "ful": "",
     "ness": "",
 }
-_STEP_4 = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize"
+_SUFFIXES = "al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize"
+_STEP_4 = frozenset(_SUFFIXES.split())
 
 
 def _shape(stem: str) -> str:
@@ -65,9 +66,12 @@ def _ends_cvc(word: str) -> bool:
     return _shape(word)[-3:] == "cvc" and word[-1] not in "wxy"
 
 
-def _longest(word: str, suffixes: Iterable[str]) -> str | None:
-    matching = [suffix for suffix in suffixes if word.endswith(suffix)]
-    return max(matching, key=len, default=None)
+def _suffix(word: str, known: Container[str]) -> str | None:
+    """The longest known suffix of two to seven letters."""
+    for length in range(min(7, len(word)), 1, -1):
+        if word[-length:] in known:
+            return word[-length:]
+    return None
 
 
 def _step_1(word: str) -> str:
@@ -104,7 +108,7 @@ def _mend(stem: str) -> str:
 
 
 def _replace(word: str, rules: dict[str, str]) -> str:
-    suffix = _longest(word, rules)
+    suffix = _suffix(word, rules)
     if suffix is not None and _measure(word[: -len(suffix)]) > 0:
         return word[: -len(suffix)] + rules[suffix]
     return word
@@ -112,7 +116,7 @@ def _replace(word: str, rules: dict[str, str]) -> str:
 
 def _step_4(word: str) -> str:
     """Drop a suffix where more than one syllable is left."""
-    suffix = _longest(word, _STEP_4.split())
+    suffix = _suffix(word, _STEP_4)
     if suffix is None:
         return word
     stem = word[: -len(suffix)]

@@ -1,0 +1,250 @@
+"""Speed and memory of WebShop on one core.
+
+    python benchmarks/webshop.py --data-dir DIR        # the 1,000 products, against the original
+    python benchmarks/webshop.py --products 100000     # a made-up catalogue of any size
+
+Each part runs in a process of its own, so that memory is its own. Rates are per second of CPU
+time, which a busy machine does not change; waiting for a disk is not in them. The original's
+figures were measured once with the official code (pyserini 0.17, gym 0.24, Python 3.11) on an
+idle core.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ORIGINAL = {
+    "steps/s": (36, 45),
+    "results pages/s": (28, 28),
+    "start-up s": (2.7, 2.7),
+    "RSS MB when ready": (197, 197),
+}
+WORDS_PER_PRODUCT = {"title": 18, "description": 75, "bullet": 18}
+NUM_BULLETS = 5
+QUERIES = 300
+
+
+def memory() -> dict[str, float]:
+    """Anonymous and peak resident memory of this process, MB."""
+    status = Path("/proc/self/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return {
+        key: round(int(fields[field].split()[0]) / 1024)
+        for key, field in (("RSS MB, files left out", "RssAnon"), ("peak RSS MB", "VmHWM"))
+    }
+
+
+def report(**figures: float) -> None:
+    print(json.dumps({key.replace("_", " "): round(value, 4) for key, value in figures.items()}))
+
+
+def start(data_dir: str) -> None:
+    """Import, open, first search."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    import paw.envs
+
+    source = paw.envs.make("webshop", split="test", data_dir=data_dir)
+    env = source.open(source[0])
+    env.reset()
+    env.step("search[red shoes]")
+    report(start_up_s=time.perf_counter() - begin, start_up_cpu_s=time.process_time() - cpu)
+    print(json.dumps(memory()))
+
+
+def steps(data_dir: str) -> None:
+    """Heuristic and random episodes, recorded first and then played again from cold caches."""
+    import paw.envs
+    from paw.envs.webshop import reward
+
+    source = paw.envs.make("webshop", split="test", data_dir=data_dir)
+    episodes = []
+    for i, task in enumerate(source[:300]):
+        noise = float(i % 2)
+        env, expert = source.open(task), source.expert(task, seed=i, noise=noise)
+        observation, commands = env.reset(), []
+        for _ in range(15):
+            commands.append(expert.act(observation))
+            result = env.step(commands[-1])
+            observation = result.observation
+            if result.terminated:
+                break
+        episodes.append((task, commands))
+    for label in ("cold", "warm", "warm, text_rich"):
+        observation = "text_rich" if "rich" in label else "text"
+        fresh = paw.envs.make("webshop", split="test", data_dir=data_dir, observation=observation)
+        if label == "cold":
+            catalog = fresh._shop.catalog
+            for cache in (catalog.product, catalog._search, reward.alike, reward.rule_nouns):
+                cache.cache_clear()
+        begin, count = time.process_time(), 0
+        for task, commands in episodes:
+            env = fresh.open(task)
+            env.reset()
+            for command in commands:
+                env.step(command)
+                count += 1
+        seconds = time.process_time() - begin
+        low, high = (count / seconds / rate for rate in reversed(ORIGINAL["steps/s"]))
+        print(f"{label}: {count / seconds:.0f} steps/s, {low:.0f} to {high:.0f} x the original")
+    begin = time.process_time()
+    queries = [task.instruction for task in source]
+    catalog.search.__self__._search.cache_clear()
+    for query in queries:
+        env = source.open(source[0])
+        env.reset()
+        env.step(f"search[{query}]")
+    rate = len(queries) / (time.process_time() - begin)
+    print(
+        f"results pages: {rate:.0f}/s, {rate / ORIGINAL['results pages/s'][0]:.0f} x the original"
+    )
+    print(json.dumps(memory()))
+
+
+def long_run(data_dir: str) -> None:
+    """Memory after 200,000 steps of random play."""
+    import paw.envs
+
+    source = paw.envs.make("webshop", split="all", data_dir=data_dir)
+    chance, count = random.Random(0), 0
+    for target in (20_000, 200_000):
+        while count < target:
+            task = source[chance.randrange(len(source))]
+            env, player = source.open(task), source.expert(task, seed=count, noise=0.5)
+            observation = env.reset()
+            for _ in range(15):
+                result = env.step(player.act(observation))
+                observation, count = result.observation, count + 1
+                if result.terminated:
+                    break
+        print(f"after {count} steps: {json.dumps(memory())}")
+
+
+def write_catalogue(directory: Path, num_products: int) -> None:
+    """Products of made-up words with Zipf frequencies in the official format."""
+    draw = np.random.default_rng(0)
+    letters = np.array(list("etaoinshrdlucmfwypvbgk"))
+    words = np.array(["".join(draw.choice(letters, size=n)) for n in draw.integers(3, 10, 300_000)])
+    weights = 1 / np.arange(10, len(words) + 10) ** 1.05
+    cumulative = np.cumsum(weights / weights.sum())
+    sizes = [WORDS_PER_PRODUCT["title"], WORDS_PER_PRODUCT["description"]]
+    sizes += [WORDS_PER_PRODUCT["bullet"]] * NUM_BULLETS
+    cuts = np.cumsum(sizes)[:-1].tolist()
+    names = words.tolist()
+    annotations: dict[str, dict[str, object]] = {}
+    rows: list[list[int]] = []
+    with (directory / "items_shuffle.json").open("w") as file:
+        for number in range(num_products):
+            if not rows:
+                places = np.searchsorted(cumulative, draw.random((10_000, sum(sizes))))
+                rows = np.minimum(places, len(words) - 1).tolist()
+            row = [names[place] for place in rows.pop()]
+            pieces = [row[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)]
+            title, description, *bullets = map(" ".join, pieces)
+            asin = f"B{number:09d}"
+            product = {
+                "asin": asin,
+                "name": f"{title} x{number}",
+                "full_description": description,
+                "small_description": bullets,
+                "pricing": f"${number % 200 + 5}.99",
+                "images": [],
+                "category": ["beauty", "fashion", "garden"][number % 3],
+                "query": " ".join(row[:2]),
+                "product_category": "A › B",
+                "customization_options": "",
+            }
+            if number % 5 < 2:
+                product["customization_options"] = {"Color": [{"value": word} for word in row[:6]]}
+            annotations[asin] = {"attributes": row[:3]}
+            if number % 100 == 0:
+                annotations[asin] |= {"instruction": f"Find me {title}"}
+                annotations[asin] |= {"instruction_attributes": row[:2]}
+            file.write(("[" if number == 0 else ",\n") + json.dumps(product))
+        file.write("]")
+    (directory / "items_ins_v2.json").write_text(json.dumps(annotations))
+
+
+def build(data_dir: str) -> None:
+    """Read and index the catalogue, as its first user does."""
+    import paw.envs
+
+    begin, clock = time.process_time(), time.perf_counter()
+    source = paw.envs.make("webshop", split="all", data_dir=data_dir, cache_dir=f"{data_dir}/index")
+    seconds = time.process_time() - begin
+    report(build_wall_s=time.perf_counter() - clock)
+    size = sum(file.stat().st_size for file in Path(data_dir, "index").rglob("*.*"))
+    items = Path(data_dir, "items_shuffle.json").stat().st_size
+    report(build_cpu_s=seconds, products_per_s=len(source._shop.catalog) / seconds)
+    report(product_file_MB=items / 1e6, index_MB=size / 1e6)
+    print(json.dumps(memory()))
+
+
+def query(data_dir: str) -> None:
+    """Open the built catalogue and search it: titles, instructions, few words."""
+    import paw.envs
+
+    begin = time.process_time()
+    source = paw.envs.make("webshop", split="all", data_dir=data_dir, cache_dir=f"{data_dir}/index")
+    report(open_cpu_s=time.process_time() - begin, goals=len(source))
+    print(json.dumps(memory()))
+    catalog = source._shop.catalog
+    chance = random.Random(0)
+    some = [catalog.product(chance.randrange(len(catalog))) for _ in range(QUERIES)]
+    kinds = {
+        "titles (19 words)": [p.title for p in some],
+        "8 words of the text": [" ".join(chance.sample(p.index_text.split(), 8)) for p in some],
+        "2 words of the text": [" ".join(chance.sample(p.index_text.split(), 2)) for p in some],
+    }
+    for label, queries in kinds.items():
+        for text in queries[:20]:
+            catalog.search(text)
+        begin = time.process_time()
+        for text in queries[20:]:
+            catalog.search(text)
+        rate = (len(queries) - 20) / (time.process_time() - begin)
+        print(f"{label}: {rate:.0f} queries/s")
+    print(json.dumps(memory()))
+
+
+PARTS = {"start": start, "steps": steps, "long": long_run, "build": build, "query": query}
+
+
+def run(part: str, data_dir: str) -> None:
+    print(f"-- {part}", flush=True)
+    subprocess.run([sys.executable, __file__, "--part", part, "--data-dir", data_dir], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", default=os.environ.get("WEBSHOP_DATA"))
+    parser.add_argument("--products", type=int, help="size of a made-up catalogue")
+    parser.add_argument("--long", action="store_true", help="also 200,000 steps, for memory")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        PARTS[arguments.part](arguments.data_dir)
+    elif arguments.products:
+        with tempfile.TemporaryDirectory() as directory:
+            begin = time.perf_counter()
+            write_catalogue(Path(directory), arguments.products)
+            report(writing_the_catalogue_s=time.perf_counter() - begin)
+            run("build", directory)
+            run("query", directory)
+    elif arguments.data_dir:
+        print("the original:", json.dumps(ORIGINAL))
+        for part in ("start", "steps", *(["long"] if arguments.long else [])):
+            run(part, arguments.data_dir)
+    else:
+        parser.error("name --data-dir or --products")
+
+
+if __name__ == "__main__":
+    main()
