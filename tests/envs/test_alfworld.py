@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import paw.envs
 from paw.envs.alfworld import Alfworld
 from paw.envs.alfworld.engine import HELP, REFUSED, GameState
+from paw.envs.alfworld.expert import load_priors
 from paw.envs.alfworld.game import GameFileError, parse_game
 from paw.envs.check import check_environment, format_report
 from paw.errors import UserError
@@ -407,6 +408,44 @@ def test_experts_win(source: Alfworld, kind: str, junk: float):
                 break
         assert result.success
     assert (num_junk > 0) == (junk > 0)
+
+
+def num_turns(text: str, folder: Path, limit: int = 60) -> int:
+    """Turns that the explorer without noise takes to win."""
+    write_game(folder, f"{HEAT}/trial_T1", text)
+    source = Alfworld("train", data_dir=folder)
+    env, expert = source.open(source[0]), source.expert(source[0], noise=0.0)
+    observation = env.reset()
+    for turn in range(limit):
+        result = env.step(expert.act(observation))
+        observation = result.observation
+        if result.terminated:
+            return turn + 1
+    return limit + 1
+
+
+def test_explorer_goes_to_the_likeliest_place_first(source: Alfworld):
+    means = load_priors()["apple"]
+    places = ("bathtubbasin", "countertop", "fridge", "microwave", "shelf", "sinkbasin")
+    likeliest = max(places, key=lambda place: means.get(place, 0.0))
+    observation = source.open(source[0]).reset()
+    assert source.expert(source[0], noise=0.0).act(observation) == f"go to {likeliest} 1"
+
+
+def test_explorer_turns_to_another_object_when_refused(tmp_path: Path):
+    text = game_text()
+    for object_id in OBJECTS[:2]:
+        # One apple is fixed, whichever comes first: the other one has to do.
+        fixed = text.replace(f"(pickupable {object_id})", "")
+        assert num_turns(fixed, tmp_path / object_id) < 30
+
+
+def test_explorer_sees_places_that_share_a_location(tmp_path: Path):
+    """With every place in one location only the first `go to` is not refused."""
+    text = game_text(TWO.format(o="Apple", r="SinkBasin"), "put two apple in sinkbasin.")
+    for place in (2, 3, 4):
+        text = text.replace(f"loc_{place})", "loc_1)")
+    assert num_turns(text, tmp_path) < 25
 
 
 def test_experts_are_seeded(source: Alfworld):

@@ -166,8 +166,8 @@ class Explorer(_Expert):
 
         return max(self._unvisited, key=score)
 
-    def _visit(self, place: str, to_see: bool = True) -> Script:
-        """Be at a place, open; read what is there."""
+    def _visit(self, place: str, to_see: bool = True, to_open: bool = True) -> Script:
+        """Be at a place, open unless `to_open` is False; read what is there."""
         if place in self._here and not to_see:
             return
         text = yield f"go to {place}"
@@ -179,6 +179,9 @@ class Explorer(_Expert):
             self._here = {place}
         if text.endswith(" is closed."):
             self._closed.add(_kind(place))
+            if not to_open:
+                self._here.discard(place)
+                return
             text = yield f"open {place}"
         self._seen[place] = _NAMED.findall(text.partition("you see")[2])
         if place in self._unvisited:
@@ -193,17 +196,15 @@ class Explorer(_Expert):
         self._done.add(name)
 
     def _treat(self, verb: str, held: str) -> Script:
-        for kind in TREATED_AT[verb]:
-            for place in self._places:
-                if _kind(place) == kind:
-                    if place not in self._here:
-                        # Opening is not needed for it.
-                        self._here = {place} if (yield f"go to {place}") != REFUSED else self._here
-                    if (yield f"{verb} {held} with {place}") != REFUSED:
-                        return
+        kinds = TREATED_AT[verb]
+        places = [place for place in self._places if _kind(place) in kinds]
+        for place in sorted(places, key=lambda place: kinds.index(_kind(place))):
+            yield from self._visit(place, to_see=False, to_open=False)
+            if (yield f"{verb} {held} with {place}") != REFUSED:
+                return
 
     def _put(self, held: str, kind: str, target: str) -> Script:
-        """Into the target where most of the kind lie already, for a pair needs one place."""
+        """Into the target where most of the kind lie already: a pair must lie in one place."""
         targets = [place for place in self._places if _kind(place) == target]
 
         def num_there(place: str) -> int:
