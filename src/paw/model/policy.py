@@ -238,8 +238,9 @@ def _device(name: str | torch.device) -> torch.device:
 
 def _load_model(path: str | Path, dtype: torch.dtype) -> Any:
     name = str(path)
-    if not Path(name).is_dir() and (Path(name).is_absolute() or name.startswith((".", "~"))):
-        raise UserError(f"model.path: no directory {name!r}")
+    on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).parent.exists()
+    if not Path(name).is_dir() and not on_hub:
+        raise UserError(f"model.path: no directory {name!r} (models of the hub are OWNER/NAME)")
     try:
         model, report = cast(
             tuple[Any, dict[str, Any]],

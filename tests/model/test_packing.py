@@ -1,0 +1,110 @@
+import pytest
+import torch
+from tiny_models import VOCAB, build
+
+from paw.errors import UserError
+from paw.model.packing import SegmentAttention, pack, packed_hidden, use_packed_attention
+from paw.model.policy import Policy
+
+
+def random_rows(*lengths, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(VOCAB, (n,), generator=generator).tolist() for n in lengths]
+
+
+def hidden_of(model, rows):
+    packed = pack(rows, "cpu")
+    attend = SegmentAttention(packed.boundaries)
+    hidden = packed_hidden(model.base_model, packed.token_ids, packed.position_ids, attend)
+    return hidden.split([len(row) for row in rows])
+
+
+def test_pack_lays_rows_end_to_end():
+    packed = pack([[5, 6, 7], [8], [9, 9]], "cpu")
+    assert packed.token_ids.tolist() == [5, 6, 7, 8, 9, 9]
+    assert packed.position_ids.tolist() == [0, 1, 2, 0, 0, 1]
+    assert packed.boundaries == (0, 3, 4, 6)
+    assert packed.num_rows == 3
+
+
+@pytest.mark.parametrize("rows", [[], [[1], []]])
+def test_pack_refuses_nothing(rows):
+    with pytest.raises(ValueError, match="empty"):
+        pack(rows, "cpu")
+
+
+def test_packed_rows_equal_separate_rows_exactly(model):
+    rows = random_rows(60, 150, 33, 4, 77)
+    plain = [model.base_model(torch.tensor([row])).last_hidden_state[0] for row in rows]
+    use_packed_attention(model)
+    for ours, alone, theirs in zip(
+        hidden_of(model, rows), (hidden_of(model, [row])[0] for row in rows), plain, strict=True
+    ):
+        assert torch.equal(ours, alone)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_very_short_rows_agree_up_to_rounding(model):
+    # Alone, a row of 1 to 3 tokens goes through matrix-vector kernels, which sum in another order.
+    use_packed_attention(model)
+    rows = random_rows(9, 1, 2, 3)
+    for ours, row in zip(hidden_of(model, rows), rows, strict=True):
+        torch.testing.assert_close(ours, hidden_of(model, [row])[0], rtol=0, atol=1e-5)
+
+
+def test_gradients_of_packed_rows_equal_the_sum_over_rows(model):
+    model.double()
+    use_packed_attention(model)
+    rows = random_rows(20, 7, 31)
+    parameters = list(model.base_model.parameters())
+    together = torch.autograd.grad(
+        sum(h.square().sum() for h in hidden_of(model, rows)), parameters
+    )
+    alone = [
+        torch.autograd.grad(hidden_of(model, [row])[0].square().sum(), parameters) for row in rows
+    ]
+    # RMSNorm runs in fp32 even in a float64 model.
+    for whole, *parts in zip(together, *alone, strict=True):
+        torch.testing.assert_close(whole, sum(parts), rtol=1e-5, atol=1e-4)
+
+
+def test_a_row_cannot_read_its_neighbours(model):
+    use_packed_attention(model)
+    first, middle, last = random_rows(12, 9, 15)
+    other, _, another = random_rows(12, 9, 15, seed=1)
+    before = hidden_of(model, [first, middle, last])[1]
+    after = hidden_of(model, [other, middle, another])[1]
+    assert torch.equal(before, after)
+
+
+def test_observation_cannot_move_action_logprobs(model):
+    # Causality to the bit: another observation of the same length behind the same action.
+    policy = Policy(model)
+    (prompt_and_action, observation, other) = random_rows(40, 25, 25)
+    positions = torch.arange(30, 40)
+    results = [
+        policy.logprobs(pack([prompt_and_action + tail], "cpu"), positions)
+        for tail in (observation, other)
+    ]
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+
+
+def test_generate_still_works_on_padded_batches(model):
+    short, long = random_rows(6, 14)
+    ids = torch.tensor([[0] * 8 + short, long])
+    mask = torch.tensor([[0] * 8 + [1] * 6, [1] * 14])
+    options = {"attention_mask": mask, "do_sample": False, "max_new_tokens": 5, "pad_token_id": 0}
+    before = model.generate(ids, **options)
+    use_packed_attention(model)
+    assert torch.equal(model.generate(ids, **options), before)
+
+
+def test_sliding_window_is_exact_or_refused():
+    model = build("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=0)
+    rows = random_rows(20, 24)
+    plain = [model.base_model(torch.tensor([row])).last_hidden_state[0] for row in rows]
+    use_packed_attention(model)
+    for ours, theirs in zip(hidden_of(model, rows), plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="last 24 tokens"):
+        hidden_of(model, random_rows(25))
