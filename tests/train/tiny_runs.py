@@ -1,4 +1,4 @@
-"""Tiny runs for tests: a policy of a few thousand parameters, and a process that forks them fast."""
+"""Tiny runs for tests: a policy of a few thousand parameters, and a process that forks runs."""
 
 import json
 import os
@@ -128,6 +128,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=Path(__file__).parent,  # where tiny_envs lies
             env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         )
 
