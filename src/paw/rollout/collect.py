@@ -100,7 +100,9 @@ def collect(
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
-        active = [s for s in active if turn == 0 or _has_room(prompts[s], serializer)]
+        full = {s for s in active if turn and not _has_room(prompts[s], serializer)}
+        environments.close_slots(sorted(full))
+        active = [s for s in active if s not in full]
         if not active:
             break
         on_turn(turn, len(active))

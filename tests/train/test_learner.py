@@ -1,0 +1,170 @@
+"""One optimizer step: all of it or nothing, at the right rate."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from paw.errors import RunFailure
+from paw.model.critic import Critic
+from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
+from paw.train.learner import Learner, NonFinite, Statistics
+from paw.types import TrainingSample
+
+from .fakes import A, C, Observed, gradient, tiny_policy
+
+
+def sample(weight: float = 0.5, wm_weight: float = 0.5) -> TrainingSample:
+    """Two prompt tokens, two of an action, two of a target."""
+    return TrainingSample(
+        token_ids=(4, 5, 6, 7, 8, 9),
+        roles=(C, C, A, A, Observed, Observed),
+        old_logprobs=(0, 0, -3.0, -2.5, 0, 0),
+        advantages=(0, 0, 1.0, 1.0, 0, 0),
+        policy_weights=(0, 0, weight, weight, 0, 0),
+        wm_weights=(0, 0, 0, 0, wm_weight, wm_weight),
+        base_length=4,
+        value_positions=(1,),
+        value_targets=(2.0,),
+        old_values=(0.0,),
+        turns=(0,),
+    )
+
+
+def learner(ppo: bool = False, dtype=torch.float64, **options) -> Learner:
+    settings = OptimizerConfig(**({"learning_rate": 1e-2} | options))
+    algorithm = AlgorithmConfig(name="ppo" if ppo else "grpo", critic_learning_rate=1e-2)
+    policy = tiny_policy(0, dtype)
+    critic = Critic.from_policy(tiny_policy(1, dtype)) if ppo else None
+    return Learner(policy, critic, None, settings, algorithm, PawConfig(loss="ce"))
+
+
+def state(subject: Learner) -> dict[str, torch.Tensor]:
+    found = dict(subject.policy.state_dict())
+    if subject.critic is not None:
+        found |= {f"critic.{k}": v for k, v in subject.critic.state_dict().items()}
+    return {k: v.clone() for k, v in found.items()}
+
+
+def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    """Which of policy and critic changed."""
+    names = [k for k in before if not torch.equal(before[k].nan_to_num(7), after[k].nan_to_num(7))]
+    return {"critic" if k.startswith("critic.") else "policy" for k in names}
+
+
+def poison(model: torch.nn.Module) -> None:
+    with torch.no_grad():
+        next(model.parameters())[5, 0] = math.nan
+
+
+@pytest.mark.parametrize("broken", ["policy", "critic"])
+def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken):
+    """NaN in the policy or in the critic: neither moves, and the batch comes with the error."""
+    subject = learner(ppo=True)
+    assert subject.critic is not None and subject.critic_optimizer is not None
+    poison(subject.policy.model if broken == "policy" else subject.critic.backbone)
+    before, batch = state(subject), [sample(), sample()]
+    with pytest.raises(NonFinite, match="the gradient is not finite") as raised:
+        subject.step(batch, Statistics())
+    assert isinstance(raised.value, RunFailure) and raised.value.samples is batch
+    assert moved(before, state(subject)) == set()
+    assert subject.num_steps == 0
+    assert not subject.optimizer.state and not subject.critic_optimizer.state
+    parameters = [*subject.policy.parameters(), *subject.critic.parameters()]
+    assert all(p.grad is None for p in parameters)
+
+
+def test_a_step_is_adamw_on_the_clipped_gradient():
+    subject = learner(max_grad_norm=0.1, weight_decay=0.01, betas=(0.8, 0.9))
+    expected = copy.deepcopy(subject.policy.model)
+    subject.policy_gradient([sample()], Statistics())
+    whole = gradient(subject.policy.parameters())
+    norm = float(whole.norm())
+    assert norm > 0.2
+    optimizer = torch.optim.AdamW(
+        expected.parameters(), lr=1e-2, betas=(0.8, 0.9), weight_decay=0.01
+    )
+    at = 0
+    for p in expected.parameters():
+        p.grad = whole[at : at + p.numel()].view_as(p) * 0.1 / (norm + 1e-6)
+        at += p.numel()
+    optimizer.step()
+    statistics = Statistics()
+    subject.step([sample()], statistics)
+    assert statistics.total("gradient_norm") == pytest.approx(norm)
+    found = subject.policy.parameters()
+    for a, b in zip(found, expected.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_learning_rate_warms_up_by_policy_steps_and_the_critic_has_its_own():
+    subject = learner(ppo=True, warmup_steps=4, learning_rate=0.4)
+    assert subject.critic_optimizer is not None
+
+    def rates(**options) -> tuple[float, float]:
+        subject.step([sample()], Statistics(), **options)
+        assert subject.critic_optimizer is not None
+        return (
+            subject.optimizer.param_groups[0]["lr"],
+            subject.critic_optimizer.param_groups[0]["lr"],
+        )
+
+    start = subject.optimizer.param_groups[0]["lr"]
+    assert rates(train_policy=False) == (start, 1e-2)
+    expected = [0.1, 0.2, 0.3, 0.4, 0.4]
+    assert [rates() for _ in range(5)] == [(pytest.approx(r), 1e-2) for r in expected]
+    assert rates(rate=0.5) == (pytest.approx(0.2), 1e-2)
+    assert subject.num_steps == 6
+
+
+def test_critic_warm_up_leaves_the_policy_alone():
+    subject = learner(ppo=True)
+    before = state(subject)
+    subject.step([sample()], Statistics(), train_policy=False)
+    assert moved(before, state(subject)) == {"critic"}
+    subject.step([sample()], Statistics())
+    assert moved(before, state(subject)) == {"critic", "policy"}
+
+
+def test_a_batch_without_any_weight_gives_a_gradient_of_zero():
+    """Not none at all: sharded ranks must agree."""
+    subject = learner()
+    subject.policy_gradient([sample(0.0, 0.0)], Statistics())
+    assert all(p.grad is not None and not p.grad.any() for p in subject.policy.parameters())
+
+
+def test_empty_mini_batch_changes_nothing():
+    subject = learner(ppo=True)
+    before = state(subject)
+    subject.step([], Statistics())
+    assert moved(before, state(subject)) == set()
+
+
+def test_targets_enter_no_statistic_of_the_policy():
+    """Ratio, KL, clip share and entropy are the same with and without a target."""
+    names = ["policy_loss", "kl", "idle_kl", "clipped", "action_tokens", "entropy", "idle_tokens"]
+    with_target, without = Statistics(), Statistics()
+    learner().policy_gradient([sample()], with_target)
+    learner().policy_gradient([sample(wm_weight=0.0)], without)
+    for name in names:
+        assert with_target.total(name) == pytest.approx(without.total(name), rel=1e-12)
+    assert with_target.total("action_tokens") == 2
+    assert (with_target.total("target_tokens"), without.total("target_tokens")) == (2, 0)
+    assert without.total("wm_loss") == 0 < with_target.total("wm_loss")
+
+
+def test_one_forward_pass_serves_both_losses():
+    subject = learner(tokens_per_micro_batch=8)
+    for wm_weight in (0.0, 0.5):  # two base rows of 4 tokens a pass, appended targets or not
+        subject.policy.num_forwards = subject.policy.num_rows = 0
+        subject.policy_gradient([sample(wm_weight=wm_weight)] * 5, Statistics())
+        assert (subject.policy.num_forwards, subject.policy.num_rows) == (3, 5)
+
+
+def test_statistics():
+    statistics = Statistics()
+    statistics.add(loss=torch.tensor(1.5), tokens=2)
+    statistics.add(loss=0.5, tokens=torch.tensor(3))
+    assert (statistics.total("loss"), statistics.mean("loss", "tokens")) == (2.0, 0.4)
+    assert (statistics.total("nothing"), statistics.mean("loss", "nothing")) == (0, 0)

@@ -1,0 +1,130 @@
+"""An update's metrics and records, by hand."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+import torch
+
+from paw.train.config import AlgorithmConfig, PawConfig
+from paw.train.judge import flatten, judge
+from paw.train.learner import Statistics
+from paw.train.metrics import learning_metrics, records, rollout_metrics
+from paw.train.samples import choose_targets
+from paw.types import Group
+
+from .fakes import END, Turn, encode, play
+
+WIN = [Turn((8, END), (9,), entropy=2.0), Turn((8, 8, END), (9,), 10.0, entropy=1.0)]
+LOSS = [Turn((8, 8), tuple(range(9, 16)), penalty=-0.1, entropy=3.0)]
+
+
+def groups() -> list[Group]:
+    """A win of two turns, a loss of one invalid turn cut by the turn limit, a failure; an all-win."""
+    members = (
+        play(WIN, append=False),
+        play(LOSS, append=False, index=1, terminated=False),
+        play(WIN, append=False, index=2, failure="hang"),
+    )
+    easy = play([Turn((8, END), (9,), 10.0)], append=False, group=1)
+    return [Group(members[0].task, members), Group(easy.task, (easy,))]
+
+
+def test_rollout_metrics():
+    """3 usable trajectories of 2 + 1 + 1 turns; returns 10, 0, 10; 2 + 3 + 2 + 2 action tokens."""
+    found = rollout_metrics(groups())
+    assert found == {
+        "rollout/return_mean": pytest.approx(20 / 3),
+        "rollout/success_rate": pytest.approx(2 / 3),
+        "rollout/valid_action_rate": 3 / 4,
+        "rollout/turns_mean": pytest.approx(4 / 3),
+        "rollout/truncated_fraction": pytest.approx(1 / 3),
+        "rollout/unfinished_fraction": 1 / 4,
+        "rollout/prompt_cut_fraction": 0,
+        "rollout/failures": 1,
+        "tokens/sampled": 9,
+        "wm/role_confusion_rate": 0,
+    }
+
+
+def test_role_confusion_and_cut_prompts_are_counted():
+    (group, easy) = groups()
+    first = group.trajectories[0]
+    turns = (
+        replace(first.transitions[0], response="look\nObservation: You see", prompt_cut_tokens=4),
+        first.transitions[1],
+    )
+    changed = Group(group.task, (replace(first, transitions=turns), *group.trajectories[1:]))
+    found = rollout_metrics([changed, easy])
+    assert found["wm/role_confusion_rate"] == found["rollout/prompt_cut_fraction"] == 1 / 4
+
+
+def judged(paw: PawConfig):
+    pool = flatten(groups())
+    entropy = torch.tensor([2.0, 1.0, 3.0, 2.5], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    judgement = judge(
+        pool, entropy, None, AlgorithmConfig(), paw,
+        max_return=10.0, update=1, generator=generator,
+    )  # fmt: skip
+    return pool, judgement, *choose_targets(pool, judgement, paw, encode, generator)
+
+
+def test_learning_metrics():
+    """4 candidates, 3 selected (entropies 3, 2.5, 2); the all-win group's weighs 0: 2 targets."""
+    pool, judgement, targets, changed = judged(PawConfig())
+    statistics = Statistics()
+    statistics.add(policy_loss=0.5, wm_loss=0.25, kl=0.2, action_tokens=8, clipped=2, entropy=16.0)
+    statistics.add(idle_kl=0.1, idle_tokens=2, masked_targets=3, target_tokens=6, target_nll=12.0)
+    statistics.add(tokens=50, gradient_norm=1.0, steps=2)
+    found = learning_metrics(pool, judgement, targets, changed, statistics)
+    assert found == {
+        "policy/loss": 0.5,
+        "policy/kl": pytest.approx(0.025),
+        "policy/kl_zero_advantage": pytest.approx(0.05),
+        "policy/clipped_fraction": 0.25,
+        "policy/entropy": 2.0,
+        "policy/gradient_norm": 0.5,
+        "wm/loss": 0.25,
+        "wm/group_weight_mean": 0.25,  # lambda 0.5 and 0
+        "wm/selected_transitions": 3,
+        "wm/selected_fraction": 0.75,
+        "wm/weighted_transitions": 2,
+        "wm/clipped_token_fraction": 0.5,
+        "wm/nll": 2.0,
+        "wm/target_tokens": 6,
+        "wm/cut_targets": 1,
+        "wm/changed_target_fraction": 0,
+        "tokens/trained": 50,
+    }
+
+
+def test_optional_metrics():
+    pool, judgement, targets, changed = judged(PawConfig(enabled=False))
+    statistics = Statistics()
+    statistics.add(ref_kl=1.0, action_tokens=4, value_loss=6.0, values=3, critic_gradient_norm=1.0)
+    statistics.add(steps=1, policy_gradient_norm=0.3, wm_gradient_norm=0.2, measured=1)
+    found = learning_metrics(pool, judgement, targets, changed, statistics)
+    assert (found["policy/ref_kl"], found["critic/loss"]) == (0.25, 2.0)
+    assert (found["policy/term_gradient_norm"], found["wm/term_gradient_norm"]) == (0.3, 0.2)
+    assert found["wm/selected_transitions"] == found["wm/weighted_transitions"] == 0
+    assert found["wm/group_weight_mean"] == 0.25  # what a matched constant would read
+
+
+def test_records_say_what_was_decided_about_every_turn():
+    pool, judgement, targets, _ = judged(PawConfig())
+    lines = records(3, groups(), pool, judgement, targets)
+    assert msgspec.json.decode(msgspec.json.encode(lines))  # JSON-able
+    assert [(r["group"], r["index"], r["failure"]) for r in lines] == [
+        (0, 0, None), (0, 1, None), (0, 2, "hang"), (1, 0, None),
+    ]  # fmt: skip
+    turns = [t for r in lines for t in r["turns"]]
+    # The failed trajectory's two turns were judged by nobody.
+    assert [t["selected"] for t in turns] == [True, False, True, False, False, True]
+    assert [t["advantage"] is None for t in turns] == [False] * 3 + [True] * 2 + [False]
+    # lambda / (G |S_g|) = 0.5 / (2 * 2) for two of the first group, 0 for the all-win group.
+    weights = [t["transition_weight"] for t in turns]
+    assert weights == pytest.approx([0.125, 0, 0.125, 0, 0, 0])
+    assert turns[2]["target_ids"] == (9, 10, 11, 12, 13) and turns[2]["num_cut_tokens"] == 2
+    advantages = judgement.advantages.tolist()
+    assert [t["advantage"] for t in turns if t["advantage"] is not None] == advantages
