@@ -82,6 +82,7 @@ def transition_weights(selected: Tensor, group: Tensor, group_weights: Tensor) -
     num_groups = group_weights.numel()
     check_indices(num_groups, group=group)
     group = group.long()
-    num_selected = torch.bincount(group[selected], minlength=num_groups).clamp(min=1)
+    # 0 in a group with nothing selected: no transition of it is left after the mask.
+    num_selected = torch.bincount(group[selected], minlength=num_groups)
     per_group = as_float(group_weights.detach()) / (num_groups * num_selected)
     return per_group[group].masked_fill(~selected, 0.0)
