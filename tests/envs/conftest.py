@@ -1,4 +1,4 @@
-"""Real ALFWorld games, unpacked once into a cache outside the repository."""
+"""ALFWorld games: a small one, and the real ones unpacked into a cache outside the repository."""
 
 import hashlib
 import os
@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from alfworld_small import HEAT, write_game
+
+from paw.envs.alfworld import Alfworld
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,10 @@ def alfworld_dir(shared_data: Path) -> Path:
         if not folder.is_dir():
             raise
     return folder
+
+
+@pytest.fixture
+def small_alfworld(tmp_path: Path) -> Alfworld:
+    """The one game of `alfworld_small`."""
+    write_game(tmp_path, f"{HEAT}/trial_T1")
+    return Alfworld("train", data_dir=tmp_path)
