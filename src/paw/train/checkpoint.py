@@ -92,7 +92,7 @@ def new_directory(final: Path) -> Iterator[Path]:
             discard(final)
         os.replace(temporary, final)
         _sync(final.parent)
-    # Python raises OSError, torch RuntimeError, safetensors its own and tokenizers plain Exception.
+    # Python raises OSError, safetensors an error of its own, tokenizers plain Exception.
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = disk_trouble(error)
@@ -109,8 +109,6 @@ def disk_trouble(error: Exception) -> str | None:
         return error.strerror or str(error)
     if number := re.search(r"os error (\d+)", str(error)):
         return os.strerror(int(number[1]))
-    if isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|write", str(error)):
-        return "the disk is full or does not answer"
     return None
 
 
@@ -137,7 +135,7 @@ def save(
     try:
         with new_directory(final) as directory:
             save_policy(directory, learner.policy, tokenizer, card_text(config))
-            torch.save(_trainer_state(update, config, learner), directory / "trainer.pt")
+            _write_state(_trainer_state(update, config, learner), directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)
         where = "the start" if newest is None else newest.name
@@ -181,6 +179,16 @@ def _way_back(checkpoint: Path) -> str:
 
 def _first_line(error: Exception) -> str:
     return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+
+
+def _write_state(state: dict[str, Any], file: Path) -> None:
+    with open(file, "wb") as stream:
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:  # torch hides the reason behind one of its own
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _trainer_state(update: int, config: Config, learner: Learner) -> dict[str, Any]:

@@ -131,17 +131,17 @@ class Run:
         return (self.directory / "metrics.jsonl").is_file() and bool(read_metrics(self.directory))
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, name: str = ".") -> Iterator[None]:
         """A full disk or a directory that cannot be written is one line that says how to go on."""
         try:
             yield
         except OSError as error:
             kept = complete(self.checkpoints) if self.checkpoints.is_dir() else []
             where = kept[-1].name if kept else "the start"
+            what = error.filename or self.directory / name
             raise UserError(
-                f"cannot write {error.filename or self.directory}: {error.strerror or error}; make "
-                "room or choose another run.directory; the same command then goes on from "
-                f"{where}"
+                f"cannot write {what}: {error.strerror or error}; make room or choose another "
+                f"run.directory; the same command then goes on from {where}"
             ) from error
 
     def track(self) -> None:
@@ -173,7 +173,7 @@ class Run:
         row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
         row["memory/peak_bytes"] = peak_memory()
         self._times = {}
-        with self._writing(), open(self.directory / "metrics.jsonl", "ab") as file:
+        with self._writing("metrics.jsonl"), open(self.directory / "metrics.jsonl", "ab") as file:
             file.write(_json(row, indent=False))
             file.flush()
             os.fsync(file.fileno())
@@ -265,9 +265,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_writable(path: Path) -> None:
