@@ -33,11 +33,11 @@ def transitions_of(groups: Sequence[Group], append: bool) -> list[SimpleNamespac
             conversation: list[int] = []
             for number, t in enumerate(trajectory.transitions):
                 conversation = [*(conversation if append else []), *t.context_ids]
+                whole = sum(x.reward for x in trajectory.transitions)
                 pool.append(
                     SimpleNamespace(
                         t=t, prompt=list(conversation), group=g, trajectory=n, turn=number,
-                        observation=t.observation, return_=sum(x.reward for x in trajectory.transitions),
-                        penalties=sum(x.penalty for x in trajectory.transitions),
+                        observation=t.observation, return_=whole,
                     )
                 )  # fmt: skip
                 conversation += t.action.token_ids

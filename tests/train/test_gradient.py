@@ -135,6 +135,11 @@ def test_gradient_is_the_papers(update: Update, append: bool):
     expected = fakes.gradient(list(model.parameters()))
     assert float(expected.abs().max()) > 1e-3
     assert relative(update.gradient(), expected) < 1e-12
+    statistics = Statistics()
+    learner.policy_gradient(update.samples, statistics)
+    fakes.gradient(learner.policy.parameters())
+    total = statistics.total("policy_loss") + statistics.total("wm_loss")
+    assert total == pytest.approx(loss.item(), rel=1e-12)
 
 
 def test_any_split_gives_the_same_gradient(update: Update):

@@ -272,9 +272,9 @@ def test_a_group_of_one_learns_from_its_prediction_alone():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_broken_weights_stop_the_run(bad):
-    with pytest.raises(RunFailure, match="update 1: .* entropy .* not finite"):
+    with pytest.raises(RunFailure, match=r"update 1: .* entropy .* not finite"):
         judged(groups_of([[turn(entropy=bad)]]))
-    with pytest.raises(RunFailure, match="values .* not finite"):
+    with pytest.raises(RunFailure, match=r"values .* not finite"):
         judged(groups_of([[turn()]]), values=[bad], name="ppo")
 
 

@@ -20,7 +20,7 @@ LOSS = [Turn((8, 8), tuple(range(9, 16)), penalty=-0.1, entropy=3.0)]
 
 
 def groups() -> list[Group]:
-    """A win of two turns, a loss of one invalid turn cut by the turn limit, a failure; an all-win."""
+    """A win of two turns, a loss of one invalid turn cut by its limit, a failure; an all-win."""
     members = (
         play(WIN, append=False),
         play(LOSS, append=False, index=1, terminated=False),

@@ -86,7 +86,7 @@ THIRD, SIXTH = pytest.approx(1 / 3), pytest.approx(1 / 6)
 
 
 def test_window_episode_token_by_token():
-    """3 action tokens: each weighs 1 / 3. Transition weights 1 / 2: 1 / 6 over |o| = 3, 1 / 2 over 1."""
+    """3 action tokens of 1 / 3 each. Transition weights 1 / 2: over |o| = 3 and 1, 1 / 6 and 1 / 2."""
     first, second = serialise(episode(False), False, judgement_of([0.5, 0.5], [2.0, -1.0]))
     # h_0 = SYSTEM task o_0 POLICY        a_0       header  o_1
     assert first.token_ids == (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER, 9, 10, 11)
@@ -256,7 +256,7 @@ def test_shuffled_targets_differ_wherever_they_can():
 @given(st.lists(st.integers(4, 7), min_size=1, max_size=30), st.integers(1, 3))
 @settings(deadline=None, max_examples=60)
 def test_shuffled_is_an_optimal_permutation(numbers, width):
-    """With c the count of the commonest of n texts, max(0, 2 c - n) stay, and no more can change."""
+    """With c the count of the commonest of n texts, max(0, 2 c - n) stay: no more can change."""
     observations = [(n,) * (n % width + 1) for n in numbers]
     pool = many(observations)
     count = len(observations)

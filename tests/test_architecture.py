@@ -1,0 +1,190 @@
+"""The rooms of the package: who may import whom, how long things are, how fast it starts."""
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import paw
+
+ROOT = Path(paw.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+
+LEVEL = {
+    "__init__": 0, "types": 0, "errors": 0, "objective": 0,
+    "envs": 1, "text": 1, "model": 1,
+    "rollout": 2, "evals": 3, "train": 4, "report": 5, "integrations": 5, "cli": 6, "__main__": 6,
+}  # fmt: skip
+"""A room imports from lower ones, and from itself."""
+
+
+def room(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def modules(node: ast.AST) -> Iterator[str]:
+    """Full names that an import statement may load: `from a import b` is a and a.b."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative import"
+        yield node.module or ""
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports(file: Path, *, at_start_only: bool = False) -> set[str]:
+    """Modules that a file imports; with `at_start_only` not those inside functions."""
+    found: set[str] = set()
+    queue: list[ast.AST] = [TREES[file]]
+    while queue:
+        node = queue.pop()
+        found |= set(modules(node))
+        for child in ast.iter_child_nodes(node):
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            if not (at_start_only and (inside or is_for_types(child))):
+                queue.append(child)
+    return found
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def packages(found: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in found}
+
+
+def test_every_room_is_known():
+    assert {room(f) for f in FILES} <= LEVEL.keys()
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_direction_of_imports(file: Path):
+    own = room(file)
+    for module in imports(file):
+        parts = module.split(".")
+        if parts[0] != "paw" or len(parts) == 1:
+            continue
+        other = parts[1] if parts[1] in LEVEL else "__init__"
+        assert other == own or LEVEL[other] < LEVEL[own] or LEVEL[other] == 0, (
+            f"{own} may not import {module}"
+        )
+
+
+def test_objective_needs_torch_and_the_standard_library_alone():
+    for file in FILES:
+        if room(file) == "objective":
+            foreign = packages(imports(file)) - sys.stdlib_module_names
+            own = {m for m in imports(file) if m.startswith("paw")}
+            assert foreign <= {"torch", "paw"}, name(file)
+            assert all(m.startswith("paw.objective") for m in own), name(file)
+
+
+DENSE = "envs/retrieval/dense.py"
+"""The one environment file with a model: the encoder of dense retrieval, loaded where asked for."""
+
+
+def test_environments_know_no_torch():
+    for file in FILES:
+        if room(file) in ("envs", "types", "errors") and name(file) != DENSE:
+            assert not packages(imports(file)) & {"torch", "transformers"}, name(file)
+            early = imports(file, at_start_only=True)
+            assert not any(m.startswith("paw.envs.retrieval.dense") for m in early), name(file)
+
+
+def test_only_text_makes_tokenizers():
+    """Elsewhere `PreTrainedTokenizerBase` names a type, and no class makes a tokenizer."""
+    for file in FILES:
+        if room(file) in ("text", "cli") or name(file) == DENSE:
+            continue
+        named = {
+            n.id if isinstance(n, ast.Name) else n.attr
+            for n in ast.walk(TREES[file])
+            if isinstance(n, ast.Name | ast.Attribute)
+        }
+        classes = {n for n in named if "Tokenizer" in n and n != "PreTrainedTokenizerBase"}
+        assert not classes, f"{name(file)} names {classes}"
+        assert "tokenizers" not in packages(imports(file)), name(file)
+
+
+def test_only_parallel_names_torch_distributed():
+    for file in FILES:
+        if name(file) != "train/parallel.py":
+            loaded = {m for m in imports(file) if m.startswith("torch.distributed")}
+            used = [
+                n
+                for n in ast.walk(TREES[file])
+                if isinstance(n, ast.Attribute) and ast.unparse(n).startswith("torch.distributed")
+            ]
+            assert not loaded and not used, name(file)
+
+
+def test_files_and_functions_are_short():
+    long = []
+    for file in FILES:
+        lines = file.read_text(encoding="utf-8").count("\n")
+        if lines >= (300 if name(file) == "train/loop.py" else 400):
+            long.append(f"{name(file)}: {lines} lines")
+        for node in ast.walk(TREES[file]):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length >= 80:
+                    long.append(f"{name(file)}: {node.name} has {length} lines")
+    assert long == []
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=120
+    )
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level packages in memory after `code`."""
+    return set(python("-c", f"{code}\nimport sys\nprint(*sys.modules)").stdout.split())
+
+
+def test_help_loads_no_model_library():
+    """No torch, transformers or numpy, so that a mistake on the command line is answered at once."""
+    shown = python("-X", "importtime", "-m", "paw.cli", "--help")
+    assert "usage: paw" in shown.stdout
+    seen = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "paw.cli" in seen or "argparse" in seen
+    assert not {m.partition(".")[0] for m in seen} & {
+        "torch",
+        "transformers",
+        "numpy",
+        "matplotlib",
+    }
+
+
+def test_help_takes_less_than_a_second():
+    """Processor time, which other programs do not touch; best of 3."""
+    seconds = []
+    for _ in range(3):
+        before = os.times()
+        start = time.perf_counter()
+        python("-m", "paw.cli", "--help")
+        wall = time.perf_counter() - start
+        after = os.times()
+        spent = after.children_user + after.children_system
+        spent -= before.children_user + before.children_system
+        seconds.append(min(wall, spent))
+    assert min(seconds) < 1
+
+
+def test_objective_alone_loads_neither_transformers_nor_the_rest_of_paw():
+    found = loaded("import paw.objective")
+    assert not {m.partition(".")[0] for m in found} & {"transformers", "tokenizers", "msgspec"}
+    mine = {m for m in found if m.startswith("paw.") and not m.startswith("paw.objective")}
+    assert mine <= {"paw.objective"}, mine
