@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
@@ -129,15 +130,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
-
-class _Commands(argparse._SubParsersAction):
-    """Suggests the nearest command for one that does not exist."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        if values[0] not in self.choices:
-            hint = nearest(values[0], self.choices)
-            raise UserError(f"no command {values[0]!r}{hint}; see paw --help")
-        super().__call__(parser, namespace, values, option_string)
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.metavar == "COMMAND" and value not in (action.choices or ()):
+            hint = nearest(value, action.choices or ())
+            raise UserError(f"no command {value!r}{hint}; see paw --help")
+        super()._check_value(action, value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,10 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="paw",
         description="RL training of language agents that also learn to predict what their actions "
         "do (PaW, arXiv 2606.02388).",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
     )
     parser.add_argument("--version", action="version", version=f"paw {__version__}")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", action=_Commands)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def command(name: str, run: Any, text: str, epilog: str = "") -> argparse.ArgumentParser:
         sub = commands.add_parser(
