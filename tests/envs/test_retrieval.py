@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.envs.retrieval import analysis, build_index, cached_index, index_facts, open_index
@@ -72,8 +72,10 @@ def ids(passages: list[Passage]) -> list[str]:
         ("cease", "ceas"),
         ("controll", "control"),
         ("roll", "roll"),
-        ("youth", "youth"),  # y starts the word: a consonant
-        ("saying", "sai"),  # y behind a vowel: a consonant, so -ing goes and y becomes i
+        ("yoke", "yoke"),  # y starts the word: a consonant, so the rest is short
+        ("employment", "employ"),  # y behind a vowel: a consonant, so -ment stands in R2
+        ("formali", "formal"),
+        ("timeli", "time"),
         ("s", ""),  # the possessive
         ("1998", "1998"),
         ("übers", "über"),
@@ -94,6 +96,7 @@ def test_terms_are_lower_case_stems_without_stop_words() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_analysis_takes_any_text(text: str) -> None:
     assert all(term == term.lower() for term in analysis.terms(text) if term.isascii())
@@ -176,6 +179,7 @@ def test_ids_order_without_reading_huge_numbers() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=60), st.integers(0, 70))
 def test_largest_is_a_stable_sort(values: list[int], k: int) -> None:
     scores = np.array(values, dtype=float)

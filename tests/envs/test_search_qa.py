@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw import envs
@@ -112,6 +112,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_commands_parse_as_the_protocols_expression(text: str) -> None:
     match = REFERENCE.search(text)
@@ -192,6 +193,7 @@ def test_the_contract_holds(folder: Path) -> None:
     assert report.passed, format_report(report)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(), max_size=300))
 def test_any_command_is_answered(text: str) -> None:
     source = FUZZED[0]

@@ -25,6 +25,7 @@ Pooling = Literal["mean", "cls"]
 E5_PREFIXES = ("query: ", "passage: ")
 ENCODE_CHUNK = 4096
 SCORE_BLOCK = 1 << 16
+QUERY_BLOCK = 256
 MAX_QUERY_CHARS = 4096
 
 
@@ -188,7 +189,12 @@ class Dense:
         prefix = self._facts["prefixes"][0]
         texts = [prefix + clean(queries[i].strip()[:MAX_QUERY_CHARS]) for i in asked]
         valid = [text.encode("utf-8", "replace").decode() for text in texts]
-        ranked = self._rank(encoder.encode(valid), top_k)
+        vectors = encoder.encode(valid)
+        ranked = [
+            best
+            for start in range(0, len(vectors), QUERY_BLOCK)
+            for best in self._rank(vectors[start : start + QUERY_BLOCK], top_k)
+        ]
         for i, (places, scores) in zip(asked, ranked, strict=True):
             found[i] = [
                 self._store.get(int(place), float(score))

@@ -7,6 +7,7 @@ it is retrieved, so many processes share one copy and memory stays flat.
 
 import itertools
 import mmap
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -62,35 +63,39 @@ class PassageWriter:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._spans: list[np.ndarray] = []
-        self._lines: list[int] = []
+        self._spans = array("q")
+        self._lines = array("q")
+        self._in_order = True
 
     def write(self, passages: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
-        """Store each passage and hand it on; in the order of the file.
+        """Store each passage and hand it on; in the order of the file."""
+        position = 0
+        last: IdKey | None = None
+        with (self.directory / "passages.bin").open("wb") as file:
+            for line, passage in passages:
+                self._spans.append(position)
+                for text in (passage.id, passage.title, passage.text):
+                    position += file.write(text.encode("utf-8", "replace"))
+                    self._spans.append(position)
+                self._lines.append(line)
+                key = id_key(passage.id)
+                self._in_order &= last is None or last < key
+                last = key
+                yield passage
+
+    def finish(self, corpus: str | Path) -> np.ndarray:
+        """Write `spans.npy` and return `rank` [N]: the place by id of each passage of the file.
 
         Raises:
             UserError: no passage at all, or an id that stands twice.
         """
-        position = 0
-        with (self.directory / "passages.bin").open("wb") as file:
-            for line, passage in passages:
-                fields = [
-                    field.encode("utf-8", "replace")
-                    for field in (passage.id, passage.title, passage.text)
-                ]
-                ends = np.cumsum([position, *map(len, fields)], dtype=np.int64)
-                position = int(ends[-1])
-                file.write(b"".join(fields))
-                self._spans.append(ends)
-                self._lines.append(line)
-                yield passage
-
-    def finish(self, corpus: str | Path) -> np.ndarray:
-        """Write `spans.npy` and return `rank` [N]: the place by id of each passage of the file."""
-        if not self._spans:
+        if not self._lines:
             raise UserError(f"{corpus} has no passage")
-        spans = np.stack(self._spans)
+        spans = np.array(self._spans, dtype=np.int64).reshape(-1, 4)
         np.save(self.directory / "spans.npy", spans)
+        rank = np.arange(len(spans))
+        if self._in_order:
+            return rank
         with PassageStore(self.directory) as store:
             keys = [id_key(store.id(i)) for i in range(len(store))]
         order = sorted(range(len(keys)), key=keys.__getitem__)
@@ -100,7 +105,6 @@ class PassageWriter:
                     f"{corpus}, line {self._lines[second]}: id {keys[first][3]!r} stands in line "
                     f"{self._lines[first]} already; ids must be unique"
                 )
-        rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         np.save(self.directory / "spans.npy", spans[order])
         return rank
