@@ -126,9 +126,10 @@ def test_episodes(reference, sources, policy):
 
 def test_environment_shows_the_same(reference, sources, data_dir):
     """The public interface on the same episodes, in both modes."""
-    rich = WebShop("all", data_dir, observation="text_rich")
     for episode in reference("episodes_oracle"):
-        for source, key in ((sources["synthetic"], "text"), (rich, "text_rich")):
+        plain = sources[episode["goal_set"]]
+        rich = WebShop("all", data_dir, goals=episode["goal_set"], observation="text_rich")
+        for source, key in ((plain, "text"), (rich, "text_rich")):
             env = source.open(source[episode["goal_index"]])
             observation, result = env.reset(), None
             for step in episode["steps"]:

@@ -192,7 +192,7 @@ def _members(goals: Goals, split: str, seed: int, by_product: bool) -> Any:
         bounds = {"test": (0, TEST), "dev": (TEST, DEV), "train": (DEV, len(goals))}
         return range(len(goals))[slice(*bounds[split])]
     owners = goals.product_numbers()
-    products = sorted({int(owner) for owner in owners})
+    products = np.unique(owners).tolist()
     random.Random(seed).shuffle(products)
     tenth = max(1, len(products) // 10)
     parts = {"test": products[:tenth], "dev": products[tenth : 2 * tenth]}
