@@ -5,7 +5,6 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
@@ -142,7 +141,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="paw",
         description="RL training of language agents that also learn to predict what their actions "
         "do (PaW, arXiv 2606.02388).",
-        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),
     )
     parser.add_argument("--version", action="version", version=f"paw {__version__}")
     parser.set_defaults(command=None)
