@@ -79,6 +79,9 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     policy, tokenizer = start(config, demonstrations)
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
+    samples = [rows for rows in samples if any(any(row.wm_weights) for row in rows)]
+    if not samples:
+        raise UserError("paw imitate: no demonstration has a valid turn to imitate")
     learner = make_learner(policy, config)
     actor = Actor(config, policy, tokenizer)
     facts, history = environment_facts(), []
@@ -149,6 +152,16 @@ def read_demonstrations(path: str) -> list[Demonstration]:
             rows = [json.loads(line) for line in file]
     except (OSError, ValueError, zstandard.ZstdError) as error:
         raise UserError(f"imitate.trajectories = {path!r}: cannot read it: {error}") from error
+    try:
+        demonstrations = _won(rows)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"imitate.trajectories = {path!r}: not a run's trajectory file") from error
+    if not demonstrations:
+        raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
+    return demonstrations
+
+
+def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
     demonstrations = []
     for row in rows:
         turns = row["turns"]
@@ -163,8 +176,6 @@ def read_demonstrations(path: str) -> list[Demonstration]:
                 tuple(t["valid"] for t in turns),
             )
         )
-    if not demonstrations:
-        raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
     return demonstrations
 
 
@@ -181,7 +192,7 @@ def start(
     texts = [o.text for d in demonstrations for o in d.observations]
     texts += [r for d in demonstrations for r in d.responses]
     tokenizer = make_tokenizer(texts, settings.phrases)
-    model = create_policy_model(
+    model: Any = create_policy_model(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
@@ -192,7 +203,8 @@ def start(
         seed=config.run.seed,
     )
     compute = None if config.model.compute_dtype == "same" else config.model.compute_dtype
-    return Policy(model.to(torch.device(device_of(config.model.device))), compute_dtype=compute), tokenizer
+    torch.nn.Module.to(model, device_of(config.model.device))
+    return Policy(model, compute_dtype=compute), tokenizer
 
 
 def make_rows(

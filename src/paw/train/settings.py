@@ -250,7 +250,6 @@ def check(config: Config) -> None:
         raise BadValue(
             "paw.weight", 'paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run'
         )
-    sampled = config.algorithm.old_logprobs == "rollout"
     if imitate.hidden_size % imitate.num_heads or imitate.num_heads % imitate.num_kv_heads:
         raise BadValue(
             "imitate.num_heads",
