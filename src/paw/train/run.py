@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
-import numpy
 import torch
 import zstandard
 
@@ -313,7 +312,6 @@ def environment_facts() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "numpy": numpy.__version__,
     }
 
 

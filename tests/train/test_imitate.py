@@ -1,0 +1,152 @@
+"""`paw imitate`: from an expert, from a run's trajectories, whole or not at all."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+import zstandard
+
+from .tiny_runs import ForkServer, flags
+
+pytestmark = pytest.mark.timeout(300)
+
+SMALL = {
+    "imitate__demonstrations": 12,
+    "imitate__steps": 4,
+    "imitate__batch_episodes": 4,
+    "imitate__hidden_size": 16,
+    "imitate__num_layers": 1,
+    "imitate__num_heads": 2,
+    "imitate__num_kv_heads": 1,
+    "rollout__max_turns": 12,
+    "eval__episodes": 2,
+    "eval__max_turns": 2,
+}
+
+
+def arguments(policy: Path | str, output: Path, **changed: object) -> list[str]:
+    return ["imitate", *flags(policy, **{**SMALL, "imitate__output": output, **changed})]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rollout__context": "window", "rollout__response_format": "tags"},
+        {"rollout__context": "append", "imitate__observation_weight": 0},
+        {"imitate__from_scratch": True, "rollout__context": "append", "imitate__eval_every": 2},
+        {"model__lora_rank": 2},
+        {"model__dtype": "bfloat16"},
+    ],
+)
+def test_makes_a_policy(server: ForkServer, policy: Path, tmp_path: Path, changed: dict):
+    output = tmp_path / "policy"
+    finished = server.run(arguments(policy, output, **changed))
+    assert finished.code == 0, finished.err
+    assert finished.out.splitlines()[-1].startswith(f"policy  {output}")
+    report = json.loads((output / "imitate.json").read_text())
+    assert report["steps"] == 4
+    assert 0 < report["demonstrations"] <= 12
+    steps = [row["step"] for row in report["evaluations"]]
+    assert steps == ([2, 4] if "imitate__eval_every" in changed else [4])
+    weights = (output / "model.safetensors").read_bytes()
+    assert weights != (policy / "model.safetensors").read_bytes()
+    card = (output / "paw.toml").read_text()
+    assert f'context = "{changed.get("rollout__context", "window")}"' in card
+    # The card alone tells `paw eval` how to prompt it.
+    again = server.run(["eval", str(output), "--episodes", "1", "--eval.max_turns", "1"])
+    assert again.code == 0, again.err
+
+
+def test_two_runs_make_the_same_policy(server: ForkServer, policy: Path, tmp_path: Path):
+    for name in ("a", "b"):
+        assert server.run(arguments(policy, tmp_path / name)).code == 0
+    files = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("a", "b")]
+    assert files[0] == files[1]
+
+
+def test_learns_from_the_trajectories_of_a_run(server: ForkServer, policy: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    assert server.run(["train", *flags(policy, run, run__updates=1)]).code == 0
+    file = run / "trajectories" / "update-000001.jsonl.zst"
+    lost = arguments(policy, tmp_path / "x", imitate__trajectories=file)
+    finished = server.run(lost)
+    assert (finished.code, "no successful trajectory" in finished.err) == (2, True)
+    with zstandard.open(file, "rb") as stream:
+        rows = [msgspec.json.decode(line) for line in stream.read().splitlines()]
+
+    def demonstrations(name: str, valid: bool) -> Path:
+        """The same, as if an untrained policy could win."""
+        for row in rows:
+            row["success"] = True
+            row["turns"] = [turn | {"valid": valid} for turn in row["turns"]]
+        lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+        (tmp_path / name).write_bytes(zstandard.ZstdCompressor().compress(lines))
+        return tmp_path / name
+
+    useless = demonstrations("useless.jsonl.zst", valid=False)
+    finished = server.run(arguments(policy, tmp_path / "y", imitate__trajectories=useless))
+    assert (finished.code, "no demonstration has a valid turn" in finished.err) == (2, True)
+    won, output = demonstrations("won.jsonl.zst", valid=True), tmp_path / "policy"
+    finished = server.run(arguments(policy, output, imitate__trajectories=won))
+    assert finished.code == 0, finished.err
+    assert json.loads((output / "imitate.json").read_text())["demonstrations"] == len(rows)
+    won.write_bytes(zstandard.ZstdCompressor().compress(b'{"question": "?"}\n'))
+    finished = server.run(arguments(policy, tmp_path / "z", imitate__trajectories=won))
+    assert (finished.code, "not a run's trajectory file" in finished.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"imitate__trajectories": "/nonexistent.jsonl.zst"}, "cannot read it"),
+        ({"imitate__trajectories": __file__}, "cannot read it"),
+        ({"imitate__expert": "{speed = 1}"}, "imitate.expert"),
+        ({"env__name": "tiny_envs:Sleepy"}, "has no expert; set imitate.trajectories"),
+        ({"imitate__output": "/dev/null/x"}, "cannot write /dev/null/x"),
+        ({"rollout__max_turns": 1}, "won none of its episodes"),
+        ({"imitate__from_scratch": True, "model__device": "cuda"}, "no usable GPU"),
+    ],
+)
+def test_mistakes(server: ForkServer, policy: Path, tmp_path: Path, changed: dict, part: str):
+    finished = server.run(arguments(policy, tmp_path / "policy", **changed))
+    assert finished.code == 2, finished.err
+    assert part in finished.err.splitlines()[-1]
+    assert "Traceback" not in finished.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output_is_refused_before_any_work(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    (tmp_path / "policy").mkdir()
+    start = time.monotonic()
+    endless = arguments(policy, tmp_path / "policy", imitate__demonstrations=10**8)
+    finished = server.run(endless)
+    assert time.monotonic() - start < 20
+    assert (finished.code, finished.err.count("\n")) == (2, 1)
+    assert "exists already: choose another" in finished.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_leaves_nothing(
+    server: ForkServer, policy: Path, tmp_path: Path, number: signal.Signals
+):
+    output = tmp_path / "policy"
+    process = server.start(arguments(policy, output, imitate__steps=10**6))
+    time.sleep(1.5)
+    process.signal(number)
+    finished = process.wait()
+    assert finished.code == (130 if number == signal.SIGINT else -number)
+    assert "Traceback" not in finished.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lora_and_window_policies_train_further(server: ForkServer, policy: Path, tmp_path: Path):
+    """What imitation makes, training takes: card, tokenizer and weights fit."""
+    made, run = tmp_path / "policy", tmp_path / "run"
+    assert server.run(arguments("household", made, imitate__from_scratch=True)).code == 0
+    finished = server.run(["train", *flags(made, run, run__updates=1)])
+    assert finished.code == 0, finished.err
