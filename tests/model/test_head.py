@@ -83,13 +83,26 @@ def test_rows_without_gradient_are_skipped():
     assert (hidden.grad[[1, 3]] == 0).all() and (hidden.grad[[0, 2]] != 0).all()
 
 
-def test_frozen_weight_gets_no_gradient():
+class _CalledOperators(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_frozen_weight_costs_no_gradient():
     hidden, weight, targets, _ = random_case(4, 4, 7)
     expected = torch.autograd.grad(reference(hidden, weight, targets)[0].sum(), hidden)[0]
-    weight.requires_grad_(False)
-    token_logprobs(hidden, weight, targets)[0].sum().backward()
-    assert weight.grad is None
-    torch.testing.assert_close(hidden.grad, expected)
+    for trainable in (True, False):
+        weight.requires_grad_(trainable)
+        hidden.grad = None
+        with _CalledOperators() as called:
+            token_logprobs(hidden, weight, targets)[0].sum().backward()
+        assert ("addmm_.default" in called.names) == trainable  # grad_W is summed by addmm_
+        torch.testing.assert_close(hidden.grad, expected)
 
 
 def test_no_positions_give_zero_gradients():
