@@ -155,7 +155,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_help_loads_no_model_library():
-    """No torch, transformers or numpy, so that a mistake on the command line is answered at once."""
+    """No torch, transformers or numpy: a mistake on the command line is answered at once."""
     shown = python("-X", "importtime", "-m", "paw.cli", "--help")
     assert "usage: paw" in shown.stdout
     seen = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}

@@ -95,8 +95,11 @@ def test_weight_zero_is_the_baseline_and_no_forward_is_added(run, policy, algori
     options = {"algorithm__name": algorithm, "rollout__context": context}
     baseline = run("baseline", paw__enabled=False, **options)
     zero = run("zero", paw__coefficient=0, **options)
+    # lambda = 0 on selected transitions: they must append nothing.
+    unweighted = run("unweighted", paw__weight="constant", paw__constant=0, **options)
     paw = run("paw", **options)
-    assert same(baseline, zero)
+    assert same(baseline, zero) and same(baseline, unweighted)
+    assert metrics(unweighted)[0]["wm/selected_transitions"] > 0
     assert metrics(baseline) == metrics(zero)
     # Guards: the baseline moves, and the prediction moves it elsewhere.
     assert final(baseline)[0] != (policy / "model.safetensors").read_bytes()

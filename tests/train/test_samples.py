@@ -86,7 +86,7 @@ THIRD, SIXTH = pytest.approx(1 / 3), pytest.approx(1 / 6)
 
 
 def test_window_episode_token_by_token():
-    """3 action tokens of 1 / 3 each. Transition weights 1 / 2: over |o| = 3 and 1, 1 / 6 and 1 / 2."""
+    """3 action tokens: 1 / 3 each. Transition weights 1 / 2 over |o| = 3 and 1: 1 / 6 and 1 / 2."""
     first, second = serialise(episode(False), False, judgement_of([0.5, 0.5], [2.0, -1.0]))
     # h_0 = SYSTEM task o_0 POLICY        a_0       header  o_1
     assert first.token_ids == (SYSTEM, 4, 5, 6, 7, POLICY, 8, END, USER, 9, 10, 11)

@@ -217,7 +217,7 @@ class Learner:
         assert self.critic is not None
         valued = [s for s in samples if s.value_positions]
         for batch in micro_batches(valued, self.settings.tokens_per_micro_batch):
-            # The critic reads no appended target: a value may not know what comes next.
+            # Appended targets stand behind every value and would only cost time.
             packed = pack([s.token_ids[: s.base_length] for s in batch], self.critic.device)
             offsets = zip(batch, packed.boundaries, strict=False)
             positions = [offset + p for s, offset in offsets for p in s.value_positions]
