@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from paw.errors import UserError
+from paw.model.critic import Critic
 from paw.model.policy import Policy
 from paw.text.tokenizer import load_tokenizer
 from paw.train import checkpoint
@@ -17,10 +18,9 @@ from paw.train.locate import complete, newest_checkpoint, read_card, resolve_mod
 from paw.train.settings import resolve
 
 
-def learner(policy: Path, config: Config | None = None) -> Learner:
-    config = config or Config()
-    loaded = Policy.load(policy, lora_rank=config.model.lora_rank)
-    return Learner(loaded, None, None, config.optimizer, config.algorithm, config.paw)
+def learner(policy: Path) -> Learner:
+    config = Config()
+    return Learner(Policy.load(policy), None, None, config.optimizer, config.algorithm, config.paw)
 
 
 def names(folder: Path) -> list[str]:
@@ -62,12 +62,13 @@ def test_incomplete_one_of_the_same_number_is_replaced(policy: Path, tmp_path: P
     assert names(tmp_path) == ["update-000001"]
 
 
-def test_of_another_model_is_refused(policy: Path, tmp_path: Path):
+def test_of_another_algorithm_is_refused(policy: Path, tmp_path: Path):
     saved = checkpoint.save(tmp_path, 1, Config(), learner(policy), load_tokenizer(policy))
-    config = Config()
-    lora = learner(policy, replace(config, model=replace(config.model, lora_rank=2)))
+    config, loaded = Config(), Policy.load(policy)
+    critic = Critic.from_policy(loaded)
+    other = Learner(loaded, critic, None, config.optimizer, config.algorithm, config.paw)
     with pytest.raises(UserError, match=r"trainer\.pt: cannot read it .*goes on from the start"):
-        checkpoint.restore(saved, lora)
+        checkpoint.restore(saved, other)
 
 
 @pytest.mark.parametrize(
