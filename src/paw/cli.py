@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
 from paw.errors import RunFailure, UserError, nearest
+from paw.train import endpoint
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -50,6 +51,8 @@ EVAL_HELP = """\
 examples:
   paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
   paw eval my_policy --split test --episodes 200 -o result.json
+  paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
+           --api-base https://api.openai.com/v1 --api-model NAME    (key: $OPENAI_API_KEY)
 
 Any --table.key value of [env], [model], [rollout] and [eval] may follow; `paw keys` lists them.
 """
@@ -161,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
     evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP)
-    evaluate.add_argument("model", metavar="RUN_OR_MODEL")
+    evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
     evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
@@ -169,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
+    endpoint.add_options(evaluate)
     play = command("play", _play, "play an environment in the terminal")
     play.add_argument("env", metavar="ENV")
     play.add_argument("--split")
@@ -243,6 +247,8 @@ def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
 
 
 def _eval(known: argparse.Namespace, keys: list[str]) -> int:
+    if endpoint.wanted(known):
+        return _eval_endpoint(known, keys)
     flags = [*keys, "--model.path", known.model]
     for key, value in (("env.name", known.env), ("env.data_dir", known.data_dir)):
         flags += [] if value is None else [f"--{key}", value]
@@ -255,6 +261,15 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
         config, known.split, known.episodes, known.temperature, known.seed, known.output
     )
     print_evaluation(result)
+    return 0
+
+
+def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
+    result = endpoint.evaluate(known, keys)
+    from paw.train.evaluation import print_evaluation
+
+    print_evaluation(result)
+    endpoint.print_costs(result)
     return 0
 
 

@@ -1,0 +1,262 @@
+"""`paw eval --api-base URL`: evaluates a model behind an OpenAI-compatible endpoint."""
+
+import argparse
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paw.errors import UserError
+
+if TYPE_CHECKING:
+    from paw.envs.base import TaskSource
+    from paw.evals.agents import Agent
+    from paw.evals.remote import Player, Record, Setup
+    from paw.train.config import Config
+
+PAPER: dict[str, dict[str, Any]] = {
+    "household": {"rollout": {"max_turns": 20}},
+    "alfworld": {"rollout": {"max_turns": 50}},
+    "webshop": {"rollout": {"max_turns": 15}},
+    "search_qa": {
+        "rollout": {"max_turns": 4, "history_turns": 4},
+        "eval": {"temperature": 0.0},
+    },
+}
+"""What differs from the defaults per environment (Table 5 of the paper; the household: as its
+policy was made). A model behind an endpoint has no card that would say so."""
+
+KEYS = (
+    "rollout.max_turns", "rollout.history_turns", "rollout.max_response_tokens",
+    "rollout.validity", "rollout.workers", "rollout.step_seconds",
+    "eval.max_turns", "eval.temperature",
+)  # fmt: skip
+"""Configuration keys that mean something here, besides `env.*`."""
+
+AGENTS = ("plain", "react", "reflexion")
+KEY_NAME = "OPENAI_API_KEY"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that go with `--api-base`; their defaults are in `evaluate`."""
+
+    def whole(text: str) -> int:
+        if not text.isdigit() or not 1 <= int(text) <= 1024:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
+        return int(text)
+
+    def positive(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < 1e9:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+        return number
+
+    group = parser.add_argument_group("a model behind an OpenAI-compatible endpoint")
+    group.add_argument("--api-base", metavar="URL", help="such as http://127.0.0.1:8000/v1")
+    group.add_argument("--api-model", metavar="NAME", help="the model's name there")
+    group.add_argument(
+        "--api-key-env", metavar="NAME", help=f"variable that holds the key; default {KEY_NAME}"
+    )
+    group.add_argument("--api-timeout", type=positive, metavar="SECONDS", help="default 300")
+    group.add_argument("--api-tries", type=whole, metavar="N", help="per response; default 6")
+    group.add_argument("--agent", choices=AGENTS, help="default plain, the paper's prompt")
+    group.add_argument("--shots", type=int, choices=(0, 1), help="1: an expert's episode is shown")
+    group.add_argument("--trials", type=whole, metavar="K", help="of reflexion; default 3")
+    group.add_argument("--concurrency", type=whole, metavar="K", help="episodes at once; default 8")
+    group.add_argument("--price-in", type=positive, help="of a million prompt tokens")
+    group.add_argument("--price-out", type=positive, help="of a million completion tokens")
+
+
+def wanted(known: argparse.Namespace) -> bool:
+    """Is a model behind an endpoint to be evaluated? Raises UserError for a mixture of both."""
+    if known.api_base is not None:
+        if known.model is not None:
+            raise UserError(f"eval: give RUN_OR_MODEL ({known.model!r}) or --api-base, not both")
+        for option in ("api_model", "env"):
+            if getattr(known, option) is None:
+                raise UserError(f"eval: --api-base needs --{option.replace('_', '-')} NAME")
+        return True
+    for option in (
+        "api_model", "api_key_env", "api_timeout", "api_tries", "agent", "shots", "trials",
+        "concurrency", "price_in", "price_out",
+    ):  # fmt: skip
+        if getattr(known, option) is not None:
+            raise UserError(f"eval: --{option.replace('_', '-')} needs --api-base URL")
+    if known.model is None:
+        raise UserError("eval: give RUN_OR_MODEL, or --api-base URL and --api-model NAME")
+    return False
+
+
+def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
+    """Play, journal and write the result as the options say; what was finished is not played again.
+
+    Raises:
+        UserError: bad input, before anything is sent; or what the endpoint refuses for good.
+    """
+    _check(known)
+    config, key = _config(known, keys), _key(known.api_key_env)
+
+    from paw.evals.endpoint import Endpoint
+    from paw.evals.remote import Player
+    from paw.evals.remote_result import result_of, settings_of
+    from paw.train.run import check_writable, environment_facts, write_atomically
+    from paw.train.setup import open_pool, open_source
+
+    setup = _setup(known, config)
+    endpoint = Endpoint(
+        known.api_base,
+        known.api_model,
+        key=key,
+        key_name=known.api_key_env or KEY_NAME,
+        temperature=setup.temperature,
+        max_tokens=setup.max_response_tokens,
+        timeout=known.api_timeout or 300.0,
+        tries=known.api_tries or 6,
+    )
+    if known.output:
+        check_writable(Path(known.output))
+    source = open_source(replace(config, env=replace(config.env, split=setup.split)))
+    episodes = known.episodes or len(source)
+    agent = _agent(setup, source, episodes)
+    with open_pool(replace(config, env=replace(config.env, split=setup.split))) as environments:
+        player = Player(setup, source, agent, endpoint, environments)
+        records = _play(known, player, settings_of(setup, source), episodes)
+    prices = None if known.price_in is None else (known.price_in, known.price_out)
+    result = result_of(setup, source, records, prices) | environment_facts()
+    if known.output:
+        write_atomically(Path(known.output), json.dumps(result, indent=1).encode() + b"\n")
+    return result
+
+
+def _play(
+    known: argparse.Namespace, player: "Player", settings: dict[str, Any], episodes: int
+) -> "list[Record]":
+    """All episodes, through the journal beside the output, if any."""
+    from paw.evals.journal import Journal, journal_path
+    from paw.evals.remote import play_all
+    from paw.train.console import Bar
+
+    with ExitStack() as stack:
+        journal = None
+        if known.output:
+            journal = stack.enter_context(Journal(journal_path(known.output), settings))
+        bar = stack.enter_context(Bar(episodes, "episode"))
+        try:
+            return play_all(
+                player,
+                journal,
+                episodes=episodes,
+                concurrency=known.concurrency or 8,
+                on_episode=lambda number, record: bar(number, {}),
+            )
+        except KeyboardInterrupt:
+            if journal is None:
+                raise
+            raise UserError(
+                f"stopped; finished episodes are in {journal.path}: the same command goes on"
+            ) from None
+
+
+def print_costs(result: dict[str, Any]) -> None:
+    """What comes behind the success of `print_evaluation`: failures, trials, tokens and cost."""
+    for reason, count in result["failures"].items():
+        print(f"  {count} failed and do not count: {reason}")
+    for row in result.get("by_trial", []):
+        low, high = row["interval"]
+        print(
+            f"  within {row['trials']} trial(s) {row['success_rate']:6.1%}  [{low:.1%}, {high:.1%}]"
+        )
+    tokens = result["tokens"]
+    cost = "" if result["cost"] is None else f", cost {result['cost']:.4f}"
+    unknown = tokens["num_uncounted"]
+    note = f" ({unknown} requests told nothing of tokens)" if unknown else ""
+    print(
+        f"  {tokens['num_requests']} requests, {tokens['prompt']} prompt and "
+        f"{tokens['completion']} completion tokens{cost}{note}"
+    )
+
+
+def _check(known: argparse.Namespace) -> None:
+    """Options that do not go together. Raises UserError."""
+    if (known.price_in is None) != (known.price_out is None):
+        raise UserError("eval: --price-in and --price-out go together")
+    if known.shots and known.agent not in ("react", "reflexion"):
+        raise UserError("eval: --shots goes with --agent react or reflexion")
+    if known.trials is not None and known.agent != "reflexion":
+        raise UserError("eval: --trials goes with --agent reflexion")
+
+
+def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
+    """The environment's defaults, then the keys and options."""
+    from paw import envs
+    from paw.train.settings import check_options, resolve
+
+    for key in keys:
+        name = key[2:].partition("=")[0].replace("-", "_")
+        if key.startswith("--") and not name.startswith("env.") and name not in KEYS:
+            raise UserError(
+                f"eval: --{name} changes nothing with --api-base; keys that count: env.*, "
+                + ", ".join(KEYS)
+            )
+    flags = [*keys, "--env.name", known.env]
+    for key, value in (("env.data_dir", known.data_dir), ("eval.temperature", known.temperature)):
+        flags += [] if value is None else [f"--{key}", str(value)]
+    config = resolve([], flags, PAPER.get(known.env))
+    check_options(envs.factory(config.env.name), config)
+    return config
+
+
+def _key(name: str | None) -> str | None:
+    """The key, out of the environment; a variable named on purpose has to be there."""
+    key = os.environ.get(name or KEY_NAME, "").strip()
+    if name is not None and not key:
+        raise UserError(f"--api-key-env {name}: that environment variable is not set")
+    return key or None
+
+
+def _setup(known: argparse.Namespace, config: "Config") -> "Setup":
+    from paw.evals.endpoint import check_address
+    from paw.evals.evaluate import VALIDATION
+    from paw.evals.remote import Setup
+    from paw.train.setup import environment_options
+
+    agent, rollout = known.agent or "plain", config.rollout
+    return Setup(
+        env=config.env.name,
+        split=known.split or VALIDATION.get(config.env.name, config.env.split),
+        env_options=environment_options(config),
+        agent=agent,
+        trials=(known.trials or 3) if agent == "reflexion" else 1,
+        shots=known.shots or 0,
+        model=known.api_model,
+        api_host=check_address(known.api_base),
+        temperature=config.eval.temperature,
+        seed=known.seed,
+        max_turns=config.eval.max_turns or rollout.max_turns,
+        history_turns=rollout.history_turns,
+        max_response_tokens=rollout.max_response_tokens,
+        validity=rollout.validity,
+    )
+
+
+def _agent(setup: "Setup", source: "TaskSource", episodes: int) -> "Agent":
+    from paw import envs
+    from paw.evals.agents import Plain, React, expert_example
+
+    if setup.agent == "plain":
+        return Plain(setup.env, setup.history_turns)
+    examples = {}
+    if setup.shots:
+        tasks = [source[i] for i in range(min(episodes, len(source)))]
+        avoid = frozenset(task.id for task in tasks)
+        training = envs.make(setup.env, "train", **setup.env_options)
+        examples = {
+            kind: expert_example(training, kind, setup.max_turns, avoid)
+            for kind in sorted({task.kind for task in tasks})
+        }
+    return React(setup.env, examples)
