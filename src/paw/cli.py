@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from paw import __version__
 from paw.errors import RunFailure, UserError, nearest
 from paw.train import endpoint
+from paw.train.commands import add_commands, show_dry_run
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -159,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = command("train", _train, "train a policy; without CONFIG the household", TRAIN_HELP)
     train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
+    train.add_argument(
+        "--dry-run", action="store_true", help="say what the run would be and take, and stop"
+    )
     imitate = command(
         "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP
     )
@@ -184,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--split")
     check.add_argument("--tasks", type=_positive, default=8, help="how many tasks to try")
     check.add_argument("--data-dir")
+    add_commands(command)
     keys = command("keys", _keys, "every configuration key, its default and its meaning")
     keys.add_argument("tables", nargs="*", metavar="TABLE", help="only these tables")
     return parser
@@ -203,6 +208,8 @@ def _positive(text: str) -> int:
 
 def _train(known: argparse.Namespace, keys: list[str]) -> int:
     config = _config(known.configs, keys)
+    if known.dry_run:
+        return show_dry_run(config)
     from paw.train.console import Bar, quiet
     from paw.train.locate import newest_checkpoint, run_directory
     from paw.train.loop import train

@@ -1,0 +1,282 @@
+"""`paw train --dry-run`: everything that a run would need is looked at, and nothing is begun."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from paw.errors import UserError
+from paw.evals.evaluate import VALIDATION
+from paw.text.tokenizer import load_tokenizer
+from paw.train.config import Config
+from paw.train.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
+from paw.train.locate import complete, resolve_model, run_directory
+from paw.train.run import CHANGEABLE, read_metrics
+from paw.train.settings import changes, resolve
+from paw.train.setup import device_of, make_serializer, matched_constant, open_source
+
+RECENT = 10
+"""Updates of an earlier part of the run from which its next ones are foretold."""
+SHOWN = ("weights", "gradients", "optimizer", "critic", "reference", "cache", "activations", "head")
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a run would be."""
+
+    config: Config
+    directory: str
+    """Where it writes, and whether that is a new run"""
+    done: int
+    """Updates already made"""
+    num_tasks: int
+    num_evaluation_tasks: int | None
+    device: str
+    shape: ModelShape | None
+    """None for a hub model that is not on this disk"""
+    tokens: Tokens
+    memory: Memory | None
+    room: int
+    """Bytes of the device"""
+    recent: dict[str, float]
+    """Means of the newest updates of this run; empty before the first"""
+
+
+def dry_run(config: Config) -> DryRun:
+    """Resolve all that `paw train` would open: tasks, evaluation split, device, tokenizer, model.
+
+    Raises:
+        UserError: what `paw train` would refuse.
+    """
+    directory, done = _check_directory(config)
+    device = device_of(config.model.device)
+    source = open_source(config)
+    evaluated = None
+    if config.eval.every:
+        split = config.eval.split or VALIDATION.get(config.env.name, config.env.split)
+        evaluated = len(open_source(replace(config, env=replace(config.env, split=split))))
+    matched_constant(config)
+    path = resolve_model(config.model.path)
+    shape = read_shape(path)
+    if shape is not None and Path(path).is_dir():
+        _check_files(config, Path(path), shape)
+    return DryRun(
+        config=config,
+        directory=directory,
+        done=done,
+        num_tasks=len(source),
+        num_evaluation_tasks=evaluated,
+        device=device,
+        shape=shape,
+        tokens=tokens_of(config),
+        memory=None if shape is None else memory_of(config, shape),
+        room=_room(device),
+        recent=_recent(config),
+    )
+
+
+def read_shape(path: str) -> ModelShape | None:
+    """The shape of a model directory, or of a hub model whose config.json is in the local cache.
+
+    No weight is read; None where the hub would have to be asked.
+
+    Raises:
+        UserError: the configuration cannot be read or is of an unknown kind.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and not Path(path).is_dir():
+            return None
+        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
+        raise UserError(f"model.path = {path!r}: cannot read its config.json: {reason}") from error
+    return shape_of(config)
+
+
+def shape_of(config: Any) -> ModelShape:
+    """The shape of a transformers configuration, counted on a model without storage.
+
+    Raises:
+        UserError: it is not one of a causal language model.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise UserError(f"model.path: {config.model_type!r} is no causal language model") from error
+    head = model.get_output_embeddings()
+    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    size = getattr(config, "head_dim", None) or hidden // heads
+    return ModelShape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        backbone_parameters=sum(p.numel() for p in model.base_model.parameters()),
+        lora_features=sum(m.in_features + m.out_features for m in linear),
+        layers=config.num_hidden_layers,
+        hidden=hidden,
+        query=heads * size,
+        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
+        vocabulary=config.vocab_size,
+    )
+
+
+def format_dry_run(found: DryRun) -> str:
+    """What a person wants to know before hours of work."""
+    config, tokens = found.config, found.tokens
+    rollout, paw, model = config.rollout, config.paw, config.model
+    num = rollout.groups * rollout.group_size
+    method = config.algorithm.name
+    if paw.enabled and paw.coefficient > 0:
+        method += (
+            f" + PaW ({paw.loss}, rho {paw.probability_cap:g}, alpha {paw.selection_fraction:g}, "
+            f"{paw.weight} lambda x {paw.coefficient:g})"
+        )
+    evaluation = "" if found.num_evaluation_tasks is None else (
+        f"; evaluation every {config.eval.every} updates on {config.eval.episodes} episodes of "
+        f"{found.num_evaluation_tasks:,} tasks"
+    )  # fmt: skip
+    rows = [
+        ("run", found.directory),
+        ("tasks", f"{config.env.name} {config.env.split}: {found.num_tasks:,}{evaluation}"),
+        ("method", method),
+        (
+            "update",
+            f"{rollout.groups} groups x {rollout.group_size} = {num:,} trajectories of at most "
+            f"{rollout.max_turns} turns, {rollout.context}, "
+            f"{config.optimizer.mini_batches} optimizer steps of rate "
+            f"{config.optimizer.learning_rate:g}",
+        ),
+        ("updates", f"{config.run.updates:,}" + (f", {found.done:,} done" if found.done else "")),
+        (
+            "tokens",
+            f"an update at most: {tokens.sampled:,} sampled, {tokens.read:,} read, "
+            f"{tokens.trained:,} trained ({tokens.predicted:,} of them for the prediction); "
+            f"{tokens.micro_batch:,} in a micro-batch",
+        ),
+    ]
+    if found.recent:
+        rows.append(("expected", _expected(found)))
+    precision = model.dtype if model.compute_dtype == "same" else (
+        f"{model.dtype} weights, {model.compute_dtype} products"
+    )  # fmt: skip
+    rows.append(("model", f"{model.path}, {precision}, on {found.device}"))
+    return "\n".join(f"{name:11}{text}" for name, text in [*rows, *_model_rows(found)])
+
+
+def _model_rows(found: DryRun) -> list[tuple[str, str]]:
+    """Parameters and memory, and what to turn where it does not fit."""
+    shape, memory, path = found.shape, found.memory, found.config.model.path
+    if shape is None or memory is None:
+        text = (
+            f"not on this disk: it will be downloaded; for its memory, first: "
+            f"hf download {path} config.json"
+        )
+        return [("", text)]
+    rank = found.config.model.lora_rank
+    adapter = f", {rank * shape.lora_features / 1e6:.2f} M trained (LoRA)" if rank else ""
+    rows = [
+        (
+            "parameters",
+            f"{shape.parameters / 1e6:,.2f} M{adapter}: {shape.layers} layers of {shape.hidden}, "
+            f"{shape.vocabulary:,} tokens",
+        )
+    ]
+    parts = [f"{name} {_size(getattr(memory, name))}" for name in SHOWN if getattr(memory, name)]
+    rows.append(("memory", f"about {_size(memory.peak)} of {_size(found.room)} on {found.device}"))
+    rows.append(("", ", ".join(parts)))
+    if memory.peak > found.room:
+        rows.append(
+            (
+                "warn",
+                "it does not fit: lower optimizer.tokens_per_micro_batch, rollout.groups or "
+                "rollout.max_prompt_tokens, or set model.gradient_checkpointing or model.lora_rank",
+            )
+        )
+    return rows
+
+
+def _expected(found: DryRun) -> str:
+    recent = found.recent
+    left = max(found.config.run.updates - found.done, 0) * recent.get("time/update", 0.0)
+    return (
+        f"an update, as the newest of this run: {recent.get('tokens/sampled', 0.0):,.0f} sampled, "
+        f"{recent.get('tokens/trained', 0.0):,.0f} trained, "
+        f"{recent.get('rollout/turns_mean', 0.0):.1f} turns an episode, "
+        f"{recent.get('time/update', 0.0):.1f} s; {left / 3600:.1f} h left"
+    )
+
+
+def _check_directory(config: Config) -> tuple[str, int]:
+    """Where the run would write, and how many updates are done there."""
+    directory = run_directory(config)
+    written = directory / "config.toml"
+    if not written.is_file():
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UserError(
+                f"run.directory = {str(directory)!r} holds something else and no run: choose "
+                "another"
+            )
+        parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
+        if not os.access(parent, os.W_OK):
+            raise UserError(f"cannot write {directory}: no permission in {parent}; choose another")
+        return f"{directory} (new)", 0
+    if not config.run.resume:
+        raise UserError(
+            f"run.directory = {str(directory)!r} holds a run already: choose another directory, or "
+            "set run.resume = true to go on with it"
+        )
+    kept = complete(directory / "checkpoints")
+    if not kept:
+        return f"{directory} (begun, no checkpoint yet)", 0
+    if differing := changes(resolve([written]), config, CHANGEABLE):
+        raise UserError(
+            f"{directory} holds a run of another configuration ({'; '.join(differing[:12])}): "
+            "choose another run.directory or restore the values"
+        )
+    return f"{directory} (goes on from {kept[-1].name})", int(kept[-1].name.rpartition("-")[2])
+
+
+def _check_files(config: Config, place: Path, shape: ModelShape) -> None:
+    """Tokenizer, template and weights of a model directory."""
+    tokenizer = load_tokenizer(place)
+    make_serializer(config, tokenizer)
+    if len(tokenizer) > shape.vocabulary:
+        raise UserError(
+            f"model.path = {config.model.path!r}: its tokenizer has {len(tokenizer)} tokens, the "
+            f"model {shape.vocabulary}; they do not belong together"
+        )
+    if not any(place.glob("*.safetensors")) and not any(place.glob("*.bin")):
+        raise UserError(f"model.path = {config.model.path!r}: no weights there (*.safetensors)")
+
+
+def _recent(config: Config) -> dict[str, float]:
+    """Means of the newest updates in the run's own metrics, if it has any."""
+    directory = run_directory(config)
+    if not (directory / "metrics.jsonl").is_file():
+        return {}
+    rows = read_metrics(directory)[-RECENT:]
+    names = ("tokens/sampled", "tokens/trained", "rollout/turns_mean", "time/update")
+    return {
+        name: sum(r[name] for r in rows) / len(rows)
+        for name in names
+        if rows and all(name in r for r in rows)
+    }
+
+
+def _room(device: str) -> int:
+    """Bytes of memory that the device has."""
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(torch.device(device))[1]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"
