@@ -103,9 +103,9 @@ def test_analysis_takes_any_text(text: str) -> None:
 
 
 def test_long_tokens_stay_fast() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     analysis.terms("y" * 1_000_000)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_bm25_worked_numbers(tmp_path: Path) -> None:
@@ -184,6 +184,13 @@ def test_ids_order_without_reading_huge_numbers() -> None:
 def test_largest_is_a_stable_sort(values: list[int], k: int) -> None:
     scores = np.array(values, dtype=float)
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+    assert largest(scores, k).tolist() == expected
+
+
+@pytest.mark.parametrize("k", [3, 16, 17, 50, 200])
+def test_largest_with_many_ties(k: int) -> None:
+    scores = np.random.default_rng(0).integers(0, 5, 200).astype(float)
+    expected = sorted(range(200), key=lambda i: (-scores[i], i))[:k]
     assert largest(scores, k).tolist() == expected
 
 

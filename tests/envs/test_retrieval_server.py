@@ -295,7 +295,7 @@ def test_lasting_faults_end_in_one_error(name: str) -> None:
         started = time.monotonic()
         with pytest.raises(RetrievalError, match="retriever http") as caught:
             client.search(["q"], 3)
-        assert time.monotonic() - started < 15 and len(script.requests) == 2
+        assert time.monotonic() - started < 60 and len(script.requests) == 2
         assert "\n" not in str(caught.value)
 
 

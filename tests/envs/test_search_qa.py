@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paw import envs
@@ -101,7 +101,9 @@ def test_scores_of_answers() -> None:
     assert f1_score("", ["x"]) == f1_score("the", ["an"]) == 0.0
     # repeated words count as often as both sides have them: 2 * 1 / (2 + 1)
     assert f1_score("x x", ["x"]) == pytest.approx(2 / 3)
-    assert substring_match("It was Paris, France", ["Paris"])
+    assert substring_match("It was Paris, France", ["Paris"]) and substring_match(
+        "Paris", ["paris"]
+    )
     assert not substring_match("Parisian", ["Paris"]) and not substring_match("x", ["*"])
     assert not contains_answer("anything", [""])
 
@@ -113,6 +115,9 @@ PIECES = st.sampled_from(
 
 
 @settings(deadline=None)
+@example("<answer>first</answer><search>second</search>")
+@example("</search><search><answer>inside</answer></search>")
+@example("<search>open<answer>closed</answer>")
 @given(st.lists(PIECES, max_size=14).map("".join))
 def test_commands_parse_as_the_protocols_expression(text: str) -> None:
     match = REFERENCE.search(text)
@@ -121,9 +126,9 @@ def test_commands_parse_as_the_protocols_expression(text: str) -> None:
 
 
 def test_unclosed_tags_cost_linear_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_command("<search>" * 200_000 + "<answer>" * 200_000) is None
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_information_blocks() -> None:
