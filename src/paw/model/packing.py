@@ -84,7 +84,7 @@ class SegmentAttention:
     def __call__(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
     ) -> Tensor:
-        if _varlen_attn is not None and query.is_cuda and query.dtype in _FLASH_DTYPES:
+        if _varlen_attn is not None and _flash_fits(query):
             return self._varlen(query, key, value, scaling)
         grouped = query.shape[1] != key.shape[1]
         parts = [
@@ -171,6 +171,11 @@ def _attention(
             f"the model attends to the last {sliding_window} tokens only, and a sequence has "
             f"{attend.max_length}; shorten rollout.max_prompt_tokens or choose another model"
         )
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        # Rotary embeddings leave fp32 queries and keys: narrow them here, once, and so the cache.
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     return attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
@@ -187,8 +192,13 @@ def _flash_varlen() -> Callable[..., Tensor] | None:
     return cast(Callable[..., Tensor], varlen_attn) if wanted <= known else None
 
 
+def _flash_fits(query: Tensor) -> bool:
+    size = query.shape[-1]
+    narrow = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and narrow and size <= 256 and size % 8 == 0
+
+
 _varlen_attn = _flash_varlen()
-_FLASH_DTYPES = (torch.float16, torch.bfloat16)
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])
