@@ -54,9 +54,9 @@ def test_time_out_is_tried_again():
 
 
 def test_tries_are_bounded_and_the_reason_told():
-    with FakeEndpoint(faults=[500] * 9) as fake:
-        with pytest.raises(EndpointError, match=r"HTTP 500 after 4 tries"):
-            client(fake).chat(HELLO, 0)
+    failing = pytest.raises(EndpointError, match="HTTP 500 after 4 tries")
+    with FakeEndpoint(faults=[500] * 9) as fake, failing:
+        client(fake).chat(HELLO, 0)
     assert len(fake.bodies) == 4
 
 
@@ -89,9 +89,9 @@ def test_retry_after_forms():
 
 
 def test_a_daily_limit_is_not_waited_for():
-    with FakeEndpoint(faults=[("429", 28800)]) as fake:
-        with pytest.raises(EndpointError, match="28800 s"):
-            client(fake).chat(HELLO, 0)
+    failing = pytest.raises(EndpointError, match="28800 s")
+    with FakeEndpoint(faults=[("429", 28800)]) as fake, failing:
+        client(fake).chat(HELLO, 0)
 
 
 @pytest.mark.parametrize(
