@@ -224,7 +224,7 @@ def test_scores_and_values_are_those_of_single_rows(append: bool):
             rows_ = model(input_ids=ids).logits[0, len(x.prompt) - 1 : -1].log_softmax(-1)
         assert own == pytest.approx(expected.tolist(), rel=1e-10)
         assert spread == pytest.approx((-(rows_.exp() * rows_).sum(-1)).tolist(), rel=1e-10)
-        assert value == pytest.approx(float(critic.head(hidden)), rel=1e-10)
+        assert value == pytest.approx(critic.head(hidden).item(), rel=1e-10)
 
 
 def test_diagnosis_measures_each_term_and_changes_nothing():
