@@ -10,7 +10,7 @@ import pytest
 
 from .tiny_runs import Forked, ForkServer, final_state, flags, metrics, same_run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 VARIANTS = {
     "window": {"run__checkpoint_every": 1},
