@@ -78,7 +78,7 @@ def test_mistakes_show_before_torch_is_imported(arguments: list[str]):
         (["train", "--updates", "2"], ["'--updates'", "did you mean '--run.updates'?"]),
         (["train", "--run.updates"], ["--run.updates needs a value"]),
         (["train", "--run.updates", "3", "missing.toml"], ["missing.toml: no such configuration"]),
-        (["eval"], ["RUN_OR_MODEL", "paw eval --help"]),
+        (["eval"], ["eval: give RUN_OR_MODEL"]),
         (["eval", "x", "--episodes", "many"], ["--episodes", "'many' is not a whole number"]),
         (["eval", "x", "--seed", "-1"], ["--seed", "'-1' is not a whole number"]),
         (["eval", "x", "--epsiodes", "3"], ["did you mean '--episodes'?"]),
