@@ -12,11 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from paw import envs
+from paw.envs.base import Observation
 from paw.envs.check import check_environment, format_report
 from paw.envs.retrieval import Passage, RetrievalError, build_index
 from paw.envs.search_qa import SearchQA, evaluate
 from paw.envs.search_qa.environment import INVALID, NO_RESULTS, format_passages, parse_command
-from paw.envs.search_qa.questions import data_set_name, read_questions
+from paw.envs.search_qa.expert import OracleExpert
+from paw.envs.search_qa.questions import Question, data_set_name, read_questions
 from paw.envs.search_qa.scoring import (
     contains_answer,
     exact_match,
@@ -268,6 +270,14 @@ def test_the_expert_reads_before_it_answers(folder: Path) -> None:
     assert play(source, 1)[0][1:] == ["<answer>Paris</answer>"]
     assert play(source, 2)[0][-1] == "<answer>yes</answer>"
     assert play(source, 0, max_turns=1)[0] == ["<answer>Stratford-upon-Avon</answer>"]
+
+
+def test_yes_and_no_are_never_read() -> None:
+    expert = OracleExpert(Question("0", "nq", "is it so?", ("no",), ()), ["It"])
+    assert expert.act(Observation("is it so?")) == "<search>is it so?</search>"
+    assert (
+        expert.act(Observation(NO_RESULTS)) == "<search>It</search>"
+    )  # not an answer: "No results"
 
 
 def test_the_expert_with_noise_and_junk(folder: Path) -> None:
