@@ -26,7 +26,7 @@ SETTINGS = {
     "rollout.max_prompt_tokens": 400,
     "rollout.max_response_tokens": 4,
     "rollout.workers": 0,
-    "paw.weight": "constant",  # a policy that never wins has lambda_g 0: it would learn nothing
+    "paw.weight": "constant",  # what is learned must not hang on a lucky win
     "optimizer.learning_rate": 1e-2,
     "eval.episodes": 2,
 }

@@ -126,7 +126,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
 
     with run.stage("learn"):
         statistics = Statistics()
-        batches = mini_batches(samples, config.optimizer.mini_batches, generator)
+        order = session.generator(update, stream=1)
+        batches = mini_batches(samples, config.optimizer.mini_batches, order)
         try:
             for batch in batches:
                 learner.step(

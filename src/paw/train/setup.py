@@ -112,9 +112,11 @@ class Session:
         every = self.run.config.run.diagnostics_every
         return every > 0 and update % every == 0
 
-    def generator(self, update: int) -> torch.Generator:
-        """Randomness of one update outside the sampler."""
-        return torch.Generator().manual_seed(self.run.config.run.seed * 1_000_003 + update)
+    def generator(self, update: int, stream: int = 0) -> torch.Generator:
+        """Randomness of one update outside the sampler; streams do not disturb each other, so that
+        arms of a paired comparison keep the same data order whatever else they draw."""
+        seed = (self.run.config.run.seed * 1_000_003 + update) * 8 + stream
+        return torch.Generator().manual_seed(seed)
 
     def close(self) -> None:
         """Close environments and sinks."""
@@ -279,7 +281,13 @@ def choose_old_policy(
 
     def from_rollout(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
         actions = [t.action for t in pool.transitions]
-        return make([list(a.logprobs) for a in actions], [a.entropies or () for a in actions])
+        entropies = [a.entropies for a in actions if a.entropies is not None]
+        if full and len(entropies) < len(actions):
+            raise UserError(
+                'the sampler returns no entropy: set algorithm.old_logprobs = "score" or '
+                'paw.entropy = "sampled"'
+            )
+        return make([list(a.logprobs) for a in actions], entropies)
 
     def from_score(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
         return make(*learner.score(rows, learner.policy))

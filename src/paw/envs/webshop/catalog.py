@@ -130,7 +130,6 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
         return (block if directory is None else dict(np.load(block)) for block in spilled)
 
     builder = Builder()
-    encode = msgspec.msgpack.Encoder().encode
     records = bytearray() if directory is None else (directory / "records.bin").open("wb")
     ends, asins = array("Q", [0]), []
     low, high, combinations = array("d"), array("d"), array("q")
@@ -139,18 +138,17 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
     quiet = directory is None
     for product in tqdm(products, "webshop: reading products", disable=quiet, mininterval=2):
         try:
-            record = encode(product)
+            record = msgspec.msgpack.encode(product)
         except UnicodeEncodeError:
             product = _without_surrogates(product)
-            record = encode(product)
+            record = msgspec.msgpack.encode(product)
         records.extend(record) if isinstance(records, bytearray) else records.write(record)
         ends.append(ends[-1] + len(record))
         asins.append(product.asin.encode())
         low.append(product.prices[0])
         high.append(product.prices[1] if len(product.prices) > 1 else np.nan)
         count = prod(len(values) for values in product.options.values())
-        has_goals = product.instruction is not None
-        combinations.append(count if has_goals else NUM_GOALS_NONE)
+        combinations.append(NUM_GOALS_NONE if product.instruction is None else count)
         for kind, label in (("categories", product.category), ("queries", product.query)):
             codes[kind].append(labels[kind].setdefault(label, len(labels[kind])))
         builder.add(product.index_text)
