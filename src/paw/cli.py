@@ -272,7 +272,10 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
 
 
 def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
-    result = endpoint.evaluate(known, keys)
+    try:
+        result = endpoint.evaluate(known, keys)
+    except KeyboardInterrupt:
+        return _complain(endpoint.stopped(known), 130)
     from paw.train.evaluation import print_evaluation
 
     print_evaluation(result)

@@ -13,7 +13,7 @@ from paw.errors import UserError
 if TYPE_CHECKING:
     from paw.envs.base import TaskSource
     from paw.evals.agents import Agent
-    from paw.evals.remote import Player, Record, Setup
+    from paw.evals.remote import Setup
     from paw.train.config import Config
 
 PAPER: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
         return int(text)
 
-    def positive(text: str) -> float:
+    def price(text: str) -> float:
         try:
             number = float(text)
         except ValueError:
@@ -62,14 +62,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key-env", metavar="NAME", help=f"variable that holds the key; default {KEY_NAME}"
     )
-    group.add_argument("--api-timeout", type=positive, metavar="SECONDS", help="default 300")
+    group.add_argument("--api-timeout", type=whole, metavar="SECONDS", help="default 300")
     group.add_argument("--api-tries", type=whole, metavar="N", help="per response; default 6")
     group.add_argument("--agent", choices=AGENTS, help="default plain, the paper's prompt")
     group.add_argument("--shots", type=int, choices=(0, 1), help="1: an expert's episode is shown")
     group.add_argument("--trials", type=whole, metavar="K", help="of reflexion; default 3")
     group.add_argument("--concurrency", type=whole, metavar="K", help="episodes at once; default 8")
-    group.add_argument("--price-in", type=positive, help="of a million prompt tokens")
-    group.add_argument("--price-out", type=positive, help="of a million completion tokens")
+    group.add_argument("--price-in", type=price, help="of a million prompt tokens")
+    group.add_argument("--price-out", type=price, help="of a million completion tokens")
 
 
 def wanted(known: argparse.Namespace) -> bool:
@@ -102,8 +102,10 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     config, key = _config(known, keys), _key(known.api_key_env)
 
     from paw.evals.endpoint import Endpoint
-    from paw.evals.remote import Player
+    from paw.evals.journal import Journal, journal_path
+    from paw.evals.remote import Player, play_all
     from paw.evals.remote_result import result_of, settings_of
+    from paw.train.console import Bar
     from paw.train.run import check_writable, environment_facts, write_atomically
     from paw.train.setup import open_pool, open_source
 
@@ -115,17 +117,28 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
         key_name=known.api_key_env or KEY_NAME,
         temperature=setup.temperature,
         max_tokens=setup.max_response_tokens,
-        timeout=known.api_timeout or 300.0,
+        timeout=known.api_timeout or 300,
         tries=known.api_tries or 6,
     )
-    if known.output:
-        check_writable(Path(known.output))
-    source = open_source(replace(config, env=replace(config.env, split=setup.split)))
+    config = replace(config, env=replace(config.env, split=setup.split))
+    source = open_source(config)
     episodes = known.episodes or len(source)
-    agent = _agent(setup, source, episodes)
-    with open_pool(replace(config, env=replace(config.env, split=setup.split))) as environments:
-        player = Player(setup, source, agent, endpoint, environments)
-        records = _play(known, player, settings_of(setup, source), episodes)
+    with ExitStack() as stack:
+        journal = None
+        if known.output:
+            check_writable(Path(known.output))
+            journal = Journal(journal_path(known.output), settings_of(setup, source))
+            stack.enter_context(journal)
+        agent = _agent(setup, source, episodes)
+        environments = stack.enter_context(open_pool(config))
+        bar = stack.enter_context(Bar(episodes, "episode"))
+        records = play_all(
+            Player(setup, source, agent, endpoint, environments),
+            journal,
+            episodes=episodes,
+            concurrency=known.concurrency or 8,
+            on_episode=lambda number, record: bar(number, {}),
+        )
     prices = None if known.price_in is None else (known.price_in, known.price_out)
     result = result_of(setup, source, records, prices) | environment_facts()
     if known.output:
@@ -133,33 +146,13 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     return result
 
 
-def _play(
-    known: argparse.Namespace, player: "Player", settings: dict[str, Any], episodes: int
-) -> "list[Record]":
-    """All episodes, through the journal beside the output, if any."""
-    from paw.evals.journal import Journal, journal_path
-    from paw.evals.remote import play_all
-    from paw.train.console import Bar
+def stopped(known: argparse.Namespace) -> str:
+    """What to say after Ctrl-C."""
+    from paw.evals.journal import journal_path
 
-    with ExitStack() as stack:
-        journal = None
-        if known.output:
-            journal = stack.enter_context(Journal(journal_path(known.output), settings))
-        bar = stack.enter_context(Bar(episodes, "episode"))
-        try:
-            return play_all(
-                player,
-                journal,
-                episodes=episodes,
-                concurrency=known.concurrency or 8,
-                on_episode=lambda number, record: bar(number, {}),
-            )
-        except KeyboardInterrupt:
-            if journal is None:
-                raise
-            raise UserError(
-                f"stopped; finished episodes are in {journal.path}: the same command goes on"
-            ) from None
+    if not known.output:
+        return "stopped; without --output nothing is kept"
+    return f"stopped; the same command goes on from {journal_path(known.output)}"
 
 
 def print_costs(result: dict[str, Any]) -> None:
