@@ -48,7 +48,7 @@ def factory(name: str) -> Callable[..., TaskSource]:
     registered = {e.name: e.value for e in entry_points(group="paw.envs")} | BUILT_IN
     target = registered.get(name, name)
     module, colon, attribute = target.partition(":")
-    if not colon:
+    if not (colon and module and attribute):
         raise UserError(f"no environment {name!r}{nearest(name, registered)}")
     try:
         return getattr(importlib.import_module(module), attribute)
