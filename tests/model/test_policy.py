@@ -170,8 +170,12 @@ def test_compute_dtype_keeps_fp32_weights(directory):
     policy = Policy.load(directory, compute_dtype="bfloat16")
     exact = Policy.load(directory)
     packed = pack(ROWS, "cpu")
+    inside = []
+    policy.model.model.layers[0].mlp.down_proj.register_forward_hook(
+        lambda _module, _args, out: inside.append(out.dtype)
+    )
     logprobs, _ = policy.logprobs(packed, POSITIONS)
-    assert logprobs.dtype == torch.float32
+    assert inside == [torch.bfloat16] and logprobs.dtype == torch.float32
     difference = (logprobs - exact.logprobs(packed, POSITIONS)[0]).abs().max()
     assert 0 < difference < 0.3
     logprobs.sum().backward()
