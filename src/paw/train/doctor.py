@@ -150,8 +150,10 @@ def check_shipped_policy() -> Iterator[Line]:
     """The policy of the package loads and its tokenizer gives back what it is given."""
     from paw.model.policy import Policy
     from paw.text.tokenizer import load_tokenizer
+    from paw.train.console import quiet
     from paw.train.locate import resolve_model
 
+    quiet()
     path = resolve_model("household")
     tokenizer, policy = load_tokenizer(path), Policy.load(path)
     count = sum(p.numel() for p in policy.model.parameters())
@@ -165,16 +167,16 @@ def check_data() -> Iterator[Line]:
         own = verifier(name)
         folder = own.folder_of(None)
         variable = f"{name.upper()}_DATA"
+        how = f"`paw data {name}` says how to get the data"
         if folder is None:
-            yield Line("--", name, f"${variable} is not set", f"`paw data {name}` says how to")
+            yield Line("--", name, f"${variable} is not set", how)
         elif folder.is_dir():
             yield from own.inventory(folder)
         elif os.environ.get(variable):
-            mend = f"export {variable}=DIR; `paw data {name}` says how to get the data"
-            yield Line("warn", name, f"${variable} = {folder}: no such folder", mend)
+            found = f"${variable} = {folder}: no such folder"
+            yield Line("warn", name, found, f"export {variable}=DIR; {how}")
         else:
-            mend = f"`paw data {name}` says how to get them"
-            yield Line("--", name, f"${variable} is not set, and no {folder}", mend)
+            yield Line("--", name, f"${variable} is not set, and there is no {folder}", how)
 
 
 def check_disk() -> Iterator[Line]:

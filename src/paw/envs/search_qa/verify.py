@@ -10,7 +10,7 @@ from paw.envs.search_qa.questions import DATA_SETS, Question, first_file, read_s
 from paw.envs.verify import Line, Progress
 from paw.errors import UserError
 
-OFFICIAL = dict(
+OFFICIAL: dict[str, int] = dict(
     zip(
         ("train", *DATA_SETS),
         (169_615, 3_610, 11_313, 14_267, 7_405, 12_576, 2_417, 125),
