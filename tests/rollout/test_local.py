@@ -246,12 +246,23 @@ def test_reset_forgets_old_weights():
 
 def test_max_length_cuts_a_response_and_refuses_a_prompt(policy):
     sampler = LocalSampler(policy, (), max_length=10)
-    [action] = sampler.sample(
-        [SampleRequest(0, tuple(range(7)), (0,))], temperature=1.0, max_tokens=9
-    )
-    assert len(action.token_ids) == 3 and not action.finished
+    rows = [tuple(range(7)), tuple(range(5)), tuple(range(2))]
+    actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=6)
+    assert [len(action.token_ids) for action in actions] == [3, 5, 6]
+    assert not any(action.finished for action in actions)
     with pytest.raises(UserError, match="max_prompt_tokens"):
         sampler.sample([SampleRequest(0, tuple(range(10)), (0,))], temperature=1.0, max_tokens=1)
+
+
+def test_long_prefills_are_split(policy):
+    # 24 prompts of 400 tokens: 9600 tokens, in two passes of at most 8192.
+    rows = prompts(24, low=400, high=400)
+    sampler = LocalSampler(policy, ())
+    actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=2)
+    assert sampler.num_tokens_prefilled == 9600
+    assert sampler.num_forwards == 2 + 1
+    for i in (0, 19, 20, 23):
+        check_against_one_forward(policy, rows[i], actions[i])
 
 
 def test_bad_calls(policy):
