@@ -1,0 +1,100 @@
+"""`paw train --dry-run`: says what would be, refuses what `paw train` would, begins nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paw.cli import main
+from paw.train.settings import resolve, to_toml
+
+from .tiny_runs import flags, make_policy
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_policy(tmp_path_factory.mktemp("model") / "policy")
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["train", "--dry-run", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_says_what_would_be_and_begins_nothing(policy: Path, tmp_path: Path, capsys):
+    """2 x 2 trajectories of 3 turns of 400 + 4 tokens; 9 of the 12 turns with a target of
+    512 + 16: 4,848 + 4,752 = 9,600."""
+    run = tmp_path / "run"
+    out = shown(capsys, *flags(policy, run, eval__every=2))
+    assert f"{run} (new)" in out and not run.exists()
+    assert "household train: 4,000; evaluation every 2 updates on 2 episodes" in out
+    assert "grpo + PaW (cmae, rho 0.2, alpha 0.75, constant lambda x 1)" in out
+    assert "48 sampled, 4,800 read, 9,600 trained (4,752 of them for the prediction)" in out
+    assert "M: 1 layers of 16" in out and "memory     about" in out and "warn" not in out
+    assert "expected" not in out
+
+
+def test_goes_on_from_a_run(policy: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    arguments = flags(policy, run)
+    run.mkdir()
+    (run / "config.toml").write_text(to_toml(resolve([], arguments)))
+    assert "begun, no checkpoint yet" in shown(capsys, *arguments)
+    checkpoint = run / "checkpoints" / "update-000004"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer.pt").write_bytes(b"")
+    row = {
+        "tokens/sampled": 40,
+        "tokens/trained": 900,
+        "rollout/turns_mean": 2,
+        "time/update": 1800,
+    }
+    rows = [{"update": i + 1, **row} for i in range(4)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    out = shown(capsys, *arguments)
+    assert "goes on from update-000004" in out and "6, 4 done" in out
+    assert "40 sampled, 900 trained, 2.0 turns an episode, 1800.0 s; 1.0 h left" in out
+    for change, part in ((["--rollout.groups", "3"], "another configuration"),
+                         (["--run.resume", "false"], "holds a run already")):  # fmt: skip
+        assert main(["train", "--dry-run", *arguments, *change]) == 2
+        assert part in capsys.readouterr().err
+
+
+def test_hub_models_are_downloaded_later(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    name = "nobody-at-all/no-such-model"
+    out = shown(capsys, *flags(name, tmp_path / "run"))
+    assert (
+        f"not on this disk: it will be downloaded; for its memory, first: hf download {name}" in out
+    )
+    assert "48 sampled" in out
+
+
+def test_refuses_what_train_would(policy: Path, tmp_path: Path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("x")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text('{"model_type": "nothing"}')
+    (empty / "tokenizer.json").write_text("{}")
+    run = tmp_path / "run"
+    cases = {
+        "holds something else": flags(policy, tmp_path / "full"),
+        "cannot read its config.json": flags(empty, run),
+        "did you mean 'valid'": flags(policy, run, eval__every=1, eval__split="vaild"),
+        "chat template alone takes": flags(policy, run, rollout__max_prompt_tokens=1),
+        "must be auto, cpu, cuda": flags(policy, run, model__device="tpu"),
+        "no metrics.jsonl there": flags(
+            policy, run, paw__weight="matched_constant", paw__match=tmp_path
+        ),
+    }
+    for part, arguments in cases.items():
+        assert main(["train", "--dry-run", *arguments]) == 2, part
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("paw: ")]
+        assert part in line
+    assert not run.exists()
+
+
+def test_says_what_does_not_fit(policy: Path, tmp_path: Path, capsys):
+    many = flags(policy, tmp_path / "run", rollout__groups=1_000_000)
+    assert "warn       it does not fit: lower optimizer" in shown(capsys, *many)
