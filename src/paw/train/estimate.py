@@ -5,7 +5,8 @@
     V tokens; w bytes of a weight, c bytes of a value in a matrix product
 
 Nothing is loaded or run. Tokens are upper bounds: every turn played, every limit reached. Bytes are
-estimates of what stands in memory at once; allocator and CUDA context add some 5 to 10 % to them.
+estimates of what stands in memory at once; beside it stand the process itself (0.4 GiB with torch
+and transformers) and, on a GPU, its context and what the allocator cannot use.
 """
 
 import math
