@@ -1,50 +1,58 @@
 """Seconds of an update with PaW on and off, on the same rollouts, in pairs.
 
-    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 8] [--table.key value ...]
+    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 9] [--table.key value ...]
 
-For each context mode: two sessions (PaW on, PaW off) from the same policy. In every round one of
-them plays the update's episodes; then both learn from those same groups, in alternating order. The
-ratio is (act + judge + serialise + learn) with PaW over the same without it; act is the round's own
-time for both sides, since PaW does not touch it.
+Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating order.
+Three settings: `append` and `window` with the policy's own episodes, where the ratio is (act +
+judge + serialise + learn) with PaW over the same without, act being the round's own time for both;
+and `window` with the paper's prompts (instruction, last two turns, admissible commands, tags) on
+episodes of the environment's expert, where acting is left out, so that the ratio is an upper bound.
+What PaW costs in `window` is its share of tokens: an observation beside a prompt.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
+from paw.rollout.collect import make_transition
 from paw.train.checkpoint import read_card
 from paw.train.loop import act, learn_from
 from paw.train.settings import resolve
-from paw.train.setup import open_session
+from paw.train.setup import Session, open_session
+from paw.types import Group, SampledAction, Task, Trajectory
+
+SETTINGS = {
+    "append": ["--rollout.context", "append"],
+    "window": ["--rollout.context", "window"],
+    "window, the paper's prompts": [
+        "--rollout.context", "window", "--rollout.response_format", "tags",
+        "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "2", "--algorithm.old_logprobs", "score",
+    ],
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="*")
-    parser.add_argument("--updates", type=int, default=8)
+    parser.add_argument("--updates", type=int, default=9)
     options, flags = parser.parse_known_args()
-    for context in ("append", "window"):
-        measure(options.configs, flags, context, options.updates)
+    for name, keys in SETTINGS.items():
+        measure(name, options.configs, [*keys, *flags], options.updates)
 
 
-def measure(files: list[str], flags: list[str], context: str, updates: int) -> None:
-    """Print the ratio for one context mode."""
-    sessions = {}
-    for side in ("on", "off"):
-        own = [
-            "--rollout.context", context, "--run.directory", tempfile.mkdtemp(prefix="paw-bench-"),
-            "--paw.enabled", "true" if side == "on" else "false", "--run.threads", "1",
-            "--run.save_trajectories_every", "0",
-        ]  # fmt: skip
-        card = read_card(resolve(files, flags).model.path)
-        sessions[side] = open_session(resolve(files, [*flags, *own], card))
-    ratios, acts, learns = [], [], {"on": [], "off": []}
-    tokens = {}
+def measure(name: str, files: list[str], flags: list[str], updates: int) -> None:
+    """Print the ratio for one setting."""
+    sessions = {side: session(files, flags, side) for side in ("on", "off")}
+    play: Callable[[Session, int], list[Group]] = expert_groups if "paper" in name else act
+    ratios, learns, tokens = [], {"on": [], "off": []}, {}
+    acts = []
     for update in range(1, updates + 1):
         started = time.perf_counter()
-        groups = act(sessions["off"], update)
-        acted = time.perf_counter() - started
+        groups = play(sessions["off"], update)
+        acted = time.perf_counter() - started if play is act else 0.0
         acts.append(acted)
         seconds = {}
         for side in ("on", "off") if update % 2 else ("off", "on"):
@@ -55,15 +63,63 @@ def measure(files: list[str], flags: list[str], context: str, updates: int) -> N
             tokens[side] = metrics["tokens/trained"]
         if update > 1:  # the first round warms up
             ratios.append((acted + seconds["on"]) / (acted + seconds["off"]))
-    for session in sessions.values():
-        session.close()
+    for each in sessions.values():
+        each.close()
     print(
-        f"{context:6}  update with PaW / without: {statistics.median(ratios):.3f} "
+        f"{name}: with PaW / without {statistics.median(ratios):.3f} "
         f"(min {min(ratios):.3f}, max {max(ratios):.3f}; {len(ratios)} pairs)   "
         f"act {statistics.median(acts):.2f} s, learn on {statistics.median(learns['on']):.2f} s, "
-        f"off {statistics.median(learns['off']):.2f} s   tokens of the last update "
-        f"{tokens['on']:.0f} / {tokens['off']:.0f} ({tokens['on'] / tokens['off']:.3f})"
+        f"off {statistics.median(learns['off']):.2f} s   tokens "
+        f"{tokens['on']:.0f} / {tokens['off']:.0f} = {tokens['on'] / tokens['off']:.3f}"
     )
+
+
+def session(files: list[str], flags: list[str], side: str) -> Session:
+    """A session of its own directory with PaW on or off."""
+    own = [
+        "--run.directory", tempfile.mkdtemp(prefix="paw-bench-"), "--run.threads", "1",
+        "--paw.enabled", "true" if side == "on" else "false", "--run.save_trajectories_every", "0",
+    ]  # fmt: skip
+    card = read_card(resolve(files, flags).model.path)
+    return open_session(resolve(files, [*flags, *own], card))
+
+
+def expert_groups(session: Session, update: int) -> list[Group]:
+    """Groups of expert episodes in the session's prompts; half of them get no reward, so that every
+    group has advantages and a weight."""
+    size = session.run.config.rollout.group_size
+    return [
+        Group(task, tuple(expert_episode(session, task, g, i) for i in range(size)))
+        for g, task in enumerate(session.tasks(update))
+    ]
+
+
+def expert_episode(session: Session, task: Task, group: int, index: int) -> Trajectory:
+    """One expert episode as a trajectory of the policy's."""
+    serializer, limit = session.actor.serializer, session.run.config.rollout.max_turns
+    environment = session.source.open(task)
+    expert = session.source.expert(task, index, noise=0.7, junk=0.12)
+    dialogue, observation = serializer.dialogue(task), environment.reset()
+    transitions = []
+    for _ in range(limit):
+        dialogue.observe(observation.text, observation.commands)
+        prompt, command = dialogue.prompt(), expert.act(observation)
+        response = f"<think></think><action>{command}</action>"
+        ids = (*serializer.encode(response), serializer.format.end_of_turn)
+        action = SampledAction(ids, (0.0,) * len(ids), None, finished=True)
+        result = environment.step(command)
+        transitions.append(
+            make_transition(
+                serializer, prompt, action, response, command, observation.text, result, True, 0.0
+            )
+        )
+        dialogue.act(action, command)
+        observation = result.observation
+        if result.terminated:
+            break
+    if index % 2:
+        transitions = [replace(t, reward=0.0) for t in transitions]
+    return Trajectory(task, group, index, tuple(transitions), not index % 2, True)
 
 
 if __name__ == "__main__":
