@@ -125,8 +125,8 @@ def test_price_and_missing_options():
     [
         ({"query": "other"}, 1.0),  # categories and title still agree
         ({"query": "other", "product_category": "Clothing › Women"}, 1.0),  # the title does
-        # One noun of five shared, 0.2: not enough by itself ...
-        ({"name": "Cotton rug", "query": "rugs", "product_category": "Home"}, 0.5),
+        # One noun of five shared, 0.2, and one category: not enough by themselves ...
+        ({"name": "Cotton rug", "query": "rugs", "product_category": "Clothing › Home"}, 0.5),
         # ... but with the query.
         ({"name": "Cotton rug", "product_category": "Home"}, 1.0),
         # No noun shared: nothing, even in the same category.
