@@ -29,7 +29,8 @@ SETTINGS = {
     "window": ["--rollout.context", "window"],
     "window, the paper's prompts": [
         "--rollout.context", "window", "--rollout.response_format", "tags",
-        "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "2", "--algorithm.old_logprobs", "score",
+        "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "2",
+        "--algorithm.old_logprobs", "score",
     ],
 }  # fmt: skip
 
