@@ -1,6 +1,7 @@
 """`paw retriever index | evaluate | serve`."""
 
 import json
+import sys
 
 from paw.envs.retrieval import RetrievalError, build_index, serve
 from paw.envs.search_qa.evaluation import evaluate
@@ -13,7 +14,8 @@ def index(corpus: str, output: str, encoder: str | None) -> None:
     Raises:
         UserError: see `paw.envs.retrieval.build_index`.
     """
-    facts = build_index(corpus, output, encoder=encoder)
+    # In a log file a bar would be a line every tenth of a second.
+    facts = build_index(corpus, output, progress=sys.stderr.isatty(), encoder=encoder)
     print(f"{output}: {facts['num_passages']:,} passages ({facts['kind']}) of {facts['corpus']}")
 
 
