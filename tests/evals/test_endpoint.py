@@ -105,6 +105,7 @@ def test_a_daily_limit_is_not_waited_for():
         ((400, b'{"error": {"message": "maximum context length is 4096"}}'), "--agent plain"),
         ((400, b'{"error": {"message": "temperature must be 1"}}'), "temperature must be 1"),
         ((307, {"Location": "http://elsewhere/v1"}), "http://elsewhere/v1"),
+        ((302, {"Location": "http://127.0.0.1:9/v1"}), "redirects to http://127.0.0.1:9/v1"),
     ],
 )
 def test_refusals_are_one_line_at_once(fault, said):
