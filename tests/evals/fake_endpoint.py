@@ -60,17 +60,16 @@ class FakeEndpoint:
                     fake._now += 1
                     fake.most_at_once = max(fake.most_at_once, fake._now)
                     fault = fake.faults.pop(0) if fake.faults else None
+                fake._closing.wait(fake.delay)
+                with fake.lock:  # before the answer: the next request may come at once
+                    fake._now -= 1
                 try:
-                    fake._closing.wait(fake.delay)
                     if self.path != "/v1/chat/completions":
                         self._send(404, b'{"detail": "Not Found"}')
                     else:
                         self._answer(body, fault)
                 except BrokenPipeError:
                     pass
-                finally:
-                    with fake.lock:
-                        fake._now -= 1
 
             def _answer(self, body: Body, fault: Any) -> None:
                 good = answer(fake.policy(body)) if fault is None else b""

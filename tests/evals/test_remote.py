@@ -198,9 +198,8 @@ from paw.evals.remote import Player, Setup, play_all
 from paw.rollout.pool import EnvironmentPool
 base, path, setup, settings = json.loads(sys.argv[1])
 with EnvironmentPool("household", "valid", {}, workers=0) as environments:
-    player = Player(
-        Setup(**setup), Household("valid"), React("household"), Endpoint(base, "small"), environments
-    )
+    endpoint = Endpoint(base, "small")
+    player = Player(Setup(**setup), Household("valid"), React("household"), endpoint, environments)
     play_all(player, Journal(Path(path), settings), episodes=8, concurrency=2)
 """
 
