@@ -112,7 +112,7 @@ def play(
     assert not environments.open_slots or any(
         isinstance(f, Failure) for f in (first or {}).values()
     )
-    assert sampler.num_resets == 1
+    assert sampler.num_resets == 2  # before, and after: learning wants the memory
     return played, sampler, environments
 
 

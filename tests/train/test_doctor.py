@@ -19,7 +19,7 @@ def test_this_installation_is_sound(capsys: pytest.CaptureFixture[str]):
     out = capsys.readouterr().out
     for what in ("python", "packages", "torch", "policy", "alfworld", "disk", "memory"):
         assert f"  {what} " in out
-    for extra in ("webshop", "search", "plot", "lora", "track", "vllm", "trl"):
+    for extra in ("webshop", "search", "plot", "lora", "track"):
         assert f"[{extra}]" in out
 
 
@@ -46,7 +46,7 @@ def test_what_is_not_installed_names_its_command():
     for line in found.values():
         assert (line.status == "ok") == (not line.mend)
         assert line.status == "ok" or line.mend.startswith("pip install ")
-    for extra, package in (("plot", "matplotlib"), ("vllm", "vllm"), ("trl", "trl")):
+    for extra, package in (("plot", "matplotlib"),):
         installed = importlib.util.find_spec(package) is not None
         assert (found[f"[{extra}]"].status == "ok") == installed
 

@@ -133,6 +133,7 @@ def collect(
         finished = set(done)
         active = [s for s in active if s not in finished]
     environments.close_slots(active)
+    sampler.reset()  # its cache need not outlive the episodes: learning wants the memory
     return [episode.trajectory() for episode in episodes]
 
 

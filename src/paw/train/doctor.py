@@ -24,11 +24,9 @@ OLDEST_PYTHON = (3, 11)
 EXTRAS = {
     "webshop": ('env.tagger = "spacy"', ("spacy",)),
     "search": ("Parquet files of search_qa", ("pyarrow",)),
-    "plot": ("plots of `paw compare`", ("matplotlib",)),
+    "plot": ("the curves of the quickstart", ("matplotlib",)),
     "lora": ("model.lora_rank", ("peft",)),
     "track": ("run.track", ("tensorboard", "trackio", "wandb")),
-    "vllm": ("sampling with vLLM", ("vllm",)),
-    "trl": ("PaW in TRL's trainer", ("trl",)),
 }
 """What each extra is for, and the packages that serve it."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

@@ -81,10 +81,11 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """What stands all the time, and the largest of learning, sampling and stepping."""
+        """What stands all the time, and the largest of learning, sampling (its cache is dropped
+        before learning) and stepping."""
         fixed = self.weights + self.gradients + self.optimizer + self.critic + self.reference
         learning = self.activations + self.head + self.copies
-        return fixed + self.cache + max(learning, self.sampling + self.copies, self.step)
+        return fixed + max(learning, self.cache + self.sampling + self.copies, self.step)
 
 
 def tokens_of(config: Config) -> Tokens:
