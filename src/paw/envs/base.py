@@ -11,7 +11,8 @@ An environment has no step limit of its own (`rollout.max_turns` truncates), nev
 command however malformed, and is deterministic in (task, seed, commands).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, overload, runtime_checkable
 
@@ -78,6 +79,15 @@ class Expert(Protocol):
         ...
 
 
+def digest(texts: Iterable[str]) -> str:
+    """SHA-256, in hex, of some texts in their order, for `TaskSource.facts`."""
+    total = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        total.update(len(data).to_bytes(8, "big") + data)
+    return total.hexdigest()
+
+
 class TaskSource(Sequence[Task]):
     """The tasks of one split, in a stable order with stable ids, and how to open them.
 
@@ -103,6 +113,14 @@ class TaskSource(Sequence[Task]):
     def expert(self, task: Task, seed: int = 0, **options: Any) -> Expert:
         """An expert for one episode of `task` (optional)."""
         raise NotImplementedError(f"{self.name} has no expert")
+
+    def facts(self) -> dict[str, Any]:
+        """What a score on these tasks depends on, JSON-able: stands in every result as `source`.
+
+        Scores may be compared where facts agree, so they hold no machine's paths. Subclasses add
+        their own, such as the size and hash of a catalogue; cheap enough for every evaluation.
+        """
+        return {"name": self.name, "split": self.split, "num_tasks": len(self)}
 
     @overload
     def __getitem__(self, index: int) -> Task: ...

@@ -7,13 +7,13 @@ as `alfworld-download` leaves them. Source: ALFWorld (arXiv 2010.03768), release
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from paw.envs.alfworld import files
 from paw.envs.alfworld.engine import REFUSED, GameState
 from paw.envs.alfworld.expert import Explorer, Walkthrough
 from paw.envs.alfworld.game import Game
-from paw.envs.base import Observation, StepResult, TaskSource
+from paw.envs.base import Observation, StepResult, TaskSource, digest
 from paw.errors import UserError, nearest
 from paw.types import Task
 
@@ -101,6 +101,7 @@ class Alfworld(TaskSource):
                 raise UserError(f"env.kinds: no kind {kind!r}{nearest(kind, files.KINDS)}")
         self.split = split
         self.goals = goals
+        self.kinds = tuple(kinds)
         self._root = files.games_root(data_dir, split)
         self._ids = files.list_games(self._root, split, kinds)
         self._games: dict[str, Game] = {}
@@ -108,6 +109,15 @@ class Alfworld(TaskSource):
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def facts(self) -> dict[str, Any]:
+        """Split, number of games, a hash of their ids, kinds, whose sentences, engine."""
+        return super().facts() | {
+            "kinds": sorted(self.kinds),
+            "goals": self.goals,
+            "engine": "native",
+            "tasks_sha256": digest(self._ids),
+        }
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_games": {}, "_sentences": {}}

@@ -10,6 +10,7 @@ more of the long kinds.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from paw.envs.base import Environment, TaskSource
 from paw.envs.household.expert import HouseholdExpert
@@ -60,11 +61,16 @@ class Household(TaskSource):
             raise UserError(f"household: kinds is empty; known: {', '.join(GOALS)}")
         self.split = split
         self.level = level
+        self.kinds = tuple(kinds)
         self._num_tasks = NUM_TASKS[split] if num_tasks is None else num_tasks
         self._offsets = [i for i, kind in enumerate(schedule(level)) if kind in kinds]
 
     def __len__(self) -> int:
         return self._num_tasks
+
+    def facts(self) -> dict[str, Any]:
+        """Split, number of tasks, level and kinds."""
+        return super().facts() | {"level": self.level, "kinds": sorted(self.kinds)}
 
     def task(self, index: int) -> Task:
         """Task `index`; its id does not depend on `kinds` and `num_tasks`."""

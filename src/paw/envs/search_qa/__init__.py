@@ -7,16 +7,24 @@ Commands are `<search>query</search>` and `<answer>text</answer>`; see docs/sear
 """
 
 import os
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from paw.envs.base import TaskSource
-from paw.envs.retrieval import Retriever, cached_index, index_facts, open_retriever
+from paw.envs.base import TaskSource, digest
+from paw.envs.retrieval import Retriever, RetrieverClient, cached_index, index_facts, open_retriever
 from paw.envs.retrieval.files import file_hash
 from paw.envs.search_qa.environment import Limits, SearchQAEnvironment
 from paw.envs.search_qa.evaluation import evaluate
 from paw.envs.search_qa.expert import OracleExpert
-from paw.envs.search_qa.questions import DATA_SETS, Question, first_file, read_questions, read_split
+from paw.envs.search_qa.questions import (
+    DATA_SETS,
+    Question,
+    first_file,
+    read_data_sets,
+    read_questions,
+    read_split,
+)
 from paw.errors import UserError, nearest
 from paw.types import Task
 
@@ -28,7 +36,8 @@ class SearchQA(TaskSource):
 
     Args:
         split: `train`, or a data set: nq, triviaqa, popqa, hotpotqa, 2wikimultihopqa, musique,
-            bamboogle or a name of one's own.
+            bamboogle or a name of one's own; `all` has every one of these seven that the folder
+            holds, a question of each in turn, so that the first N are spread over them.
         data_dir: folder with `train.jsonl`, `eval_<data set>.jsonl`, `corpus.jsonl` (or .parquet,
             .gz, .zst); default `$SEARCH_QA_DATA`.
         questions: a question file instead of a split.
@@ -66,24 +75,49 @@ class SearchQA(TaskSource):
         )
         chosen = data_dir or os.environ.get("SEARCH_QA_DATA")
         folder = Path(chosen) if chosen else None
+        self.split = split if questions is None else Path(questions).name.partition(".")[0]
+        self._questions: list[tuple[Task, Question]] = []
         if questions is not None:
-            self.split = Path(questions).name.partition(".")[0]
-            self._questions = list(read_questions(questions))
+            self._add(self.split, list(read_questions(questions)))
+        elif split == "all":
+            sets = read_data_sets(_data_folder(folder, "the questions"))
+            for row in zip_longest(*sets.values()):
+                for name, question in zip(sets, row, strict=True):
+                    self._add(name, [] if question is None else [question], kind=name)
         else:
-            self.split = split
-            self._questions = read_split(_data_folder(folder, "the questions"), split)
+            self._add(split, read_split(_data_folder(folder, "the questions"), split))
         if not self._questions:
             raise UserError(f"search_qa: {questions} has no question")
-        self._numbers = {self._task_id(q): i for i, q in enumerate(self._questions)}
+        self._numbers = {task.id: i for i, (task, _) in enumerate(self._questions)}
+        self._facts: dict[str, Any] | None = None
         self._retriever = _find_retriever(retriever, corpus, folder)
 
     def __len__(self) -> int:
         return len(self._questions)
 
     def task(self, index: int) -> Task:
-        """Question number `index`, in the order of the file; `kind` is its data set."""
-        question = self._questions[index]
-        return Task(self._task_id(question), question.data_set, question.text)
+        """Question number `index`; `kind` is its data set. Same ids in `all` and in its own set."""
+        return self._questions[index][0]
+
+    def facts(self) -> dict[str, Any]:
+        """Data sets and their sizes, retriever and corpus, limits of a search, reward."""
+        if self._facts is None:
+            counts: dict[str, int] = {}
+            for task, _ in self._questions:
+                counts[task.kind] = counts.get(task.kind, 0) + 1
+            missing = [name for name in DATA_SETS if name not in counts]
+            golds = ("\t".join((t.id, q.text, *q.golden_answers)) for t, q in self._questions)
+            self._facts = super().facts() | {
+                "data_sets": counts,
+                **({"missing_data_sets": missing} if self.split == "all" else {}),
+                "tasks_sha256": digest(golds),
+                **_retriever_facts(self._retriever),
+                "top_k": self._limits.top_k,
+                "max_query_chars": self._limits.max_query_chars,
+                "max_document_words": self._limits.max_document_words,
+                "reward": "exact match",
+            }
+        return self._facts
 
     def question(self, task: Task) -> Question:
         """The question behind a task, gold answers included.
@@ -94,7 +128,7 @@ class SearchQA(TaskSource):
         number = self._numbers.get(task.id)
         if number is None:
             raise UserError(f"search_qa {self.split}: no task {task.id!r}")
-        return self._questions[number]
+        return self._questions[number][1]
 
     def open(self, task: Task, seed: int = 0) -> SearchQAEnvironment:
         """A fresh episode; nothing in it depends on `seed`."""
@@ -122,8 +156,23 @@ class SearchQA(TaskSource):
         titles = list(dict.fromkeys(passage.title for passage in found if passage))
         return OracleExpert(question, titles, seed, noise, junk, max_turns)
 
-    def _task_id(self, question: Question) -> str:
-        return f"{self.split}/{question.data_set}/{question.id}"
+    def _add(self, split: str, questions: list[Question], kind: str | None = None) -> None:
+        for q in questions:
+            task = Task(f"{split}/{q.data_set}/{q.id}", kind or q.data_set, q.text)
+            self._questions.append((task, q))
+
+
+def _retriever_facts(retriever: Retriever) -> dict[str, Any]:
+    """What found the passages; of a server only the address is known."""
+    if isinstance(retriever, RetrieverClient):
+        return {"retriever": "server", "retriever_url": retriever.url}
+    directory = getattr(retriever, "directory", None)
+    if directory is None:
+        return {"retriever": type(retriever).__name__}
+    facts = index_facts(directory)
+    encoder = {"encoder": Path(facts["encoder"]).name} if "encoder" in facts else {}
+    shown = {name: facts.get(name) for name in ("corpus", "num_passages", "corpus_sha256")}
+    return {"retriever": facts.get("kind"), **encoder, **shown}
 
 
 def _positive(option: str, value: int) -> int:

@@ -149,6 +149,37 @@ def first_file(directory: Path, stems: Iterable[str]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+def read_data_sets(directory: Path) -> dict[str, list[Question]]:
+    """The questions of every evaluation set that has some in a data folder, as `read_split`.
+
+    Raises:
+        UserError: bad files, or no question of any of the seven sets.
+    """
+    found: dict[str, list[Question]] = {}
+    common = first_file(directory, ["test"])
+    for question in [] if common is None else read_questions(common):
+        if question.data_set in DATA_SETS:
+            found.setdefault(question.data_set, []).append(question)
+    for name in DATA_SETS:
+        path = first_file(directory, _stems(name))
+        if path is not None:
+            found[name] = list(read_questions(path, name))
+    found = {name: found[name] for name in DATA_SETS if found.get(name)}
+    if not found:
+        raise UserError(
+            f"search_qa: no questions of any evaluation set in {directory}: wanted eval_X.jsonl "
+            f"(or .parquet, .gz, .zst) with X one of {', '.join(DATA_SETS)}"
+        )
+    return found
+
+
+def _stems(split: str) -> list[str]:
+    """Where the questions of a split may lie, without suffixes."""
+    if split == "train":
+        return ["train"]
+    return [f"eval_{split}", split, f"{split}/test", f"{split}/dev"]
+
+
 def read_split(directory: Path, split: str) -> list[Question]:
     """The questions of one split of a data folder.
 
@@ -158,10 +189,7 @@ def read_split(directory: Path, split: str) -> list[Question]:
     Raises:
         UserError: no such file or rows, or bad ones.
     """
-    if split == "train":
-        stems = ["train"]
-    else:
-        stems = [f"eval_{split}", split, f"{split}/test", f"{split}/dev"]
+    stems = _stems(split)
     path = first_file(directory, stems)
     if path is not None:
         return list(read_questions(path, None if split == "train" else split))

@@ -1,6 +1,7 @@
 """WebShop as a task source: splits, tasks, episodes."""
 
 import functools
+import hashlib
 import os
 import random
 from collections.abc import Iterable
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from paw.envs.base import Observation, StepResult, TaskSource
-from paw.envs.webshop.catalog import open_catalog
+from paw.envs.base import Observation, StepResult, TaskSource, digest
+from paw.envs.webshop.catalog import Catalog, open_catalog
 from paw.envs.webshop.expert import WebShopExpert
 from paw.envs.webshop.goals import DEV, TEST, Goals, HumanGoals, SyntheticGoals
 from paw.envs.webshop.reward import rule_nouns, spacy_nouns
@@ -20,6 +21,8 @@ from paw.types import Task
 
 MAX_RETURN = 10.0
 SPLITS = ("train", "dev", "test", "all")
+FACTS_GOALS = 500
+"""Goals of a split whose instructions are hashed for `facts`: all of the official test split."""
 
 
 class WebShopEnvironment:
@@ -153,6 +156,19 @@ class WebShop(TaskSource):
     def __len__(self) -> int:
         return len(self._numbers)
 
+    def facts(self) -> dict[str, Any]:
+        """Catalogue, goals, how they were split, and the options that a score depends on."""
+        options, catalog = self._arguments, self._shop.catalog
+        shown = ("goals", "seed", "observation", "show_attributes", "matching", "tagger")
+        return super().facts() | {
+            "num_products": len(catalog),
+            "catalog_sha256": _catalog_hash(catalog),
+            "num_goals": len(self._goals),
+            "tasks_sha256": digest(task.instruction for task in self[:FACTS_GOALS]),
+            "split_by": "product" if options["product_split"] else "goal",
+            **{name: options[name] for name in shown},
+        }
+
     def task(self, index: int) -> Task:
         """Task number `index` of the split; its kind is the product's category."""
         goal = self._goals[int(self._numbers[index])]
@@ -177,6 +193,16 @@ class WebShop(TaskSource):
     def expert(self, task: Task, seed: int = 0, **options: Any) -> WebShopExpert:
         """A player for one episode; options `kind`, `noise` and `junk` of `WebShopExpert`."""
         return WebShopExpert(task.instruction, self._goal(task), self._shop, seed, **options)
+
+
+@functools.lru_cache(maxsize=8)
+def _catalog_hash(catalog: Catalog) -> str:
+    """Of every product's asin, record length, price range and option combinations: these take
+    milliseconds where the records of the full set are gigabytes."""
+    total = hashlib.sha256()
+    for name in ("asins", "ends", "low", "high", "combinations"):
+        total.update(catalog.columns[name].tobytes())
+    return total.hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
