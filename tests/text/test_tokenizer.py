@@ -51,3 +51,10 @@ def test_saved_and_loaded_beside_a_qwen2_configuration(tmp_path):
 def test_directory_without_a_tokenizer(tmp_path):
     with pytest.raises(UserError, match="no tokenizer to load there"):
         load_tokenizer(tmp_path)
+
+
+def test_a_product_code_is_one_token():
+    # "B09P5CRVQ6" three times: as letters and digits apart it would be six words.
+    codes = make_tokenizer(["click[B09P5CRVQ6]"] * 3, phrases=["click["])
+    assert codes.tokenize("click[B09P5CRVQ6]") == ["click[", "B09P5CRVQ6", "]"]
+    assert codes.decode(codes.encode("B09P5CRVQ7")) == "B09P5CRVQ7"

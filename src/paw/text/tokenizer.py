@@ -24,7 +24,9 @@ PLAIN_TEMPLATE = (
 )
 """Chat template of the small policies: an episode is <|observation|>…<|action|>…<|end|>…"""
 
-WORD = re.compile(r" ?[^\W\d_]+| ?\d+|[^\w\s]|\s")
+CODE = r" ?(?=[^\W_]*\d)(?=[^\W_]*[^\W\d_])[^\W_]{8,}"
+WORD = re.compile(CODE + r"| ?[^\W\d_]+| ?\d+|[^\w\s]|\s")
+"""A code of letters and digits (a shop's product number), a word, a number, a sign, white space."""
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
@@ -61,7 +63,8 @@ def make_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A word tokenizer over a byte alphabet: frequent words are one token, all else is bytes.
 
-    Words carry their leading space, numbers are words, and every text round-trips.
+    Words carry their leading space, numbers and long codes of letters and digits are words, and
+    every text round-trips.
 
     Args:
         texts: what the policy will read and write.

@@ -45,6 +45,12 @@ def _pieces(text: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def _as_shown(command: str, observation: Observation) -> str:
+    """A click in the letters of the page."""
+    shown = {f"click[{piece.lower()}]": f"click[{piece}]" for piece in _pieces(observation.text)}
+    return shown.get(command, command)
+
+
 def _query(text: str) -> str:
     """Words that `search[...]` takes as they are."""
     return " ".join(re.sub(r"[\[\]\n]", " ", text).split()) or "gift"
@@ -68,12 +74,15 @@ class WebShopExpert:
         noise: float = 0.0,
         junk: float = 0.0,
         tries: int = 3,
+        as_shown: bool = False,
     ) -> None:
         """
         Args:
             noise: share of turns with a random admissible command (never the purchase).
             junk: share of turns with a command that no page accepts.
             tries: products that the heuristic looks at before it buys the best.
+            as_shown: clicks spell what they name as the page does (`click[Buy Now]`), so that a
+                small policy copies instead of learning to lower letters; the shop takes both.
         """
         if kind not in KINDS:
             raise UserError(f"expert kind: there is no {kind!r}{nearest(kind, KINDS)}")
@@ -81,6 +90,7 @@ class WebShopExpert:
         """The last command was junk: no demonstration."""
         self._random = random.Random(f"expert {seed} {instruction}")
         self._noise, self._junk, self._tries = noise, junk, tries
+        self._as_shown = as_shown
         self._oracle = kind == "oracle"
         limit = _LIMIT.search(instruction)
         self._limit = float(limit[1]) if limit else float("inf")
@@ -111,7 +121,7 @@ class WebShopExpert:
         else:
             command = self._plan(observation)
         self._note(command, observation)
-        return command
+        return _as_shown(command, observation) if self._as_shown else command
 
     def _wander(self, observation: Observation) -> str:
         choices = [c for c in observation.commands if c not in (_BUY, "search[<query>]")]
