@@ -1,95 +1,13 @@
 """Each fault that the contract forbids is found, by the check that is named for it."""
 
-import threading
 import time
 from typing import ClassVar
 
 import pytest
+from corridor import Corridor, Corridors, Guided, failures
 
-from paw.envs.base import Observation, StepResult, TaskSource
+from paw.envs.base import Observation, StepResult
 from paw.envs.check import Check, CheckReport, check_environment, format_report
-from paw.types import Task
-
-
-class Corridor:
-    """Four doors: the fourth `forward` wins. The faults of the tests override it."""
-
-    max_return = 2.0
-    commands: tuple[str, ...] = ("forward", "wait", "say[<word>]")
-
-    def __init__(self, task: Task):
-        self.task = task
-        self.place = 0
-        self.stage = "new"
-
-    def reset(self) -> Observation:
-        if self.stage != "new":
-            raise RuntimeError("used")
-        self.stage = "running"
-        return self.observe(f"{self.task.instruction} You are at door 0.")
-
-    def observe(self, text: str) -> Observation:
-        return Observation(text, self.commands)
-
-    def step(self, command: str) -> StepResult:
-        if self.stage != "running":
-            raise RuntimeError("not running")
-        return self.answer(command)
-
-    def answer(self, command: str) -> StepResult:
-        if command.startswith("say[") and command.endswith("]"):
-            return StepResult(self.observe("An echo."))
-        if command not in self.commands:
-            return StepResult(self.observe("You cannot do that."), valid=False)
-        self.place += command == "forward"
-        if self.place < 4:
-            return StepResult(self.observe(f"You are at door {self.place}."), reward=0.25)
-        self.stage = "ended"
-        return StepResult(Observation(""), reward=1.0, terminated=True, success=True)
-
-    def close(self) -> None:
-        pass
-
-
-class Walker:
-    def act(self, observation: Observation) -> str:
-        return "forward"
-
-
-class Corridors(TaskSource):
-    name = "corridor"
-    split = "train"
-    max_return = 2.0
-    environment: type = Corridor
-
-    def __len__(self) -> int:
-        return 5
-
-    def task(self, index: int) -> Task:
-        return Task(f"corridor-{index}", "walk", f"Walk through corridor {index}.")
-
-    def open(self, task: Task, seed: int = 0) -> Corridor:
-        return self.environment(task)
-
-
-class Guided(Corridors):
-    """With an expert; without waiting every `forward` pays: 3 x 0.25 + 1."""
-
-    max_return = 1.75
-
-    def open(self, task: Task, seed: int = 0) -> Corridor:
-        env = super().open(task, seed)
-        env.max_return = 1.75
-        env.commands = ("forward",)
-        return env
-
-    def expert(self, task, seed=0, **options):
-        return Walker()
-
-
-def failures(source, **options):
-    report = check_environment(source, num_tasks=3, **options)
-    return {check.name: check.detail for check in report.checks if not check.passed}
 
 
 def with_environment(**members):
@@ -263,38 +181,6 @@ def test_episodes_that_disturb_each_other():
     assert "is answered" in found["side by side"] and "the first time" in found["side by side"]
 
 
-class Locked(Corridor):
-    def __init__(self, task):
-        super().__init__(task)
-        self.lock = threading.Lock()
-
-
-class LockedCorridors(Guided):
-    environment = Locked
-
-
-def test_a_running_environment_need_not_pickle():
-    report = check_environment(LockedCorridors())
-    assert report.passed, format_report(report)
-    details = {check.name: check.detail for check in report.checks}
-    assert details["pickling"] == "source; a running environment does not"
-
-
-class Forgetful(Corridor):
-    """Pickles, but wakes up at the first door."""
-
-    def __getstate__(self):
-        return self.__dict__ | {"place": 0}
-
-
-class ForgetfulCorridors(Guided):
-    environment = Forgetful
-
-
-def test_a_pickled_environment_goes_on_as_the_original():
-    assert set(failures(ForgetfulCorridors())) == {"pickling"}
-
-
 class Lazy(Guided):
     def expert(self, task, seed=0, **options):
         return type("Sleeper", (), {"act": lambda self, observation: "sleep"})()
@@ -304,87 +190,6 @@ def test_an_expert_that_never_reaches_max_return():
     assert failures(Lazy()) == {
         "max_return": "the expert never reached 1.75 in 3 episodes",
     }
-
-
-def _sources():
-    def twice(self, index):
-        return Task("same", "walk", "Walk.")
-
-    def unstable(self, index):
-        _Counter.value += 1
-        return Task(f"{index}/{_Counter.value}", "walk", "Walk.")
-
-    def silent(self, index):
-        return Task(f"{index}", "walk", "")
-
-    def forgiving(self, index):
-        return self.task(index if isinstance(index, int) else 0)
-
-    return {
-        "two tasks have the same id": {"task": twice},
-        "differs the second time": {"task": unstable},
-        ".instruction is ''": {"task": silent},
-        "is not the last task": {
-            "__getitem__": lambda self, i: [] if isinstance(i, slice) else self.task(max(i, 0))
-        },
-        "raises no IndexError": {
-            "__getitem__": lambda self, i: (
-                [self.task(0)] if isinstance(i, slice) else self.task(i % 5)
-            )
-        },
-        "the source has no tasks": {"__len__": lambda self: 0},
-        "source.name is not a str": {"name": None},
-    }
-
-
-@pytest.mark.parametrize("message", _sources())
-def test_faults_of_sources(message):
-    source = type("Source", (Corridors,), _sources()[message])()
-    report = check_environment(source)
-    assert [check.name for check in report.checks] == ["tasks"]  # nothing to go on with
-    assert message in report.checks[0].detail and not report.passed
-
-
-class Shrinking(Guided):
-    """Pickled, it has other tasks; which fault is `fault`."""
-
-    fault = ""
-    copied = False
-
-    def __getstate__(self):
-        return {"fault": self.fault, "copied": True}
-
-    def __len__(self):
-        return 4 if self.copied and self.fault == "length" else 5
-
-    def task(self, index):
-        return super().task(index + (self.copied and self.fault == "task"))
-
-    def open(self, task, seed=0):
-        if self.copied and self.fault == "episode":
-            task = Task(task.id, task.kind, "Walk elsewhere.")
-        return super().open(task, seed)
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("length", "the pickled source has another length"),
-        ("task", "the pickled source has another first task"),
-        ("episode", "task corridor-0: reset is answered 'Walk elsewhere. You are at door 0.'"),
-    ],
-)
-def test_a_pickled_source_is_the_same_source(fault, message):
-    source = Shrinking()
-    source.fault = fault
-    found = failures(source)
-    assert set(found) == {"pickling"} and message in found["pickling"]
-
-
-def test_unpicklable_source():
-    source = Guided()
-    source.lock = threading.Lock()
-    assert set(failures(source)) == {"pickling"}
 
 
 def test_report_text():

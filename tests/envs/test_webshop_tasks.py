@@ -1,0 +1,108 @@
+"""The shop's goals, splits, seeds and options, on the hand-made catalogue."""
+
+import pickle
+import re
+
+import pytest
+from webshop_small import ANNOTATIONS, product, shop, write
+
+import paw.envs
+from paw.envs.webshop import WebShop
+from paw.errors import UserError
+
+
+def test_goals_are_every_combination_of_options(shop_dir):
+    # Product 1: 2 sizes x 1 fit; product 2: no option; product 3: 1 size x 1 cut.
+    source = shop(shop_dir)
+    assert len(source) == 2 + 1 + 1
+    texts = sorted(
+        re.sub(r", and price lower than [\d.]+ dollars", "", t.instruction) for t in source
+    )
+    assert texts == [
+        "Find me an energy saving lamp",
+        "Find me boots with cut: small, and size: small",
+        "Find me shoes with rubber sole with fit: no, and size: l | xl",
+        "Find me shoes with rubber sole with fit: no, and size: small",
+    ]
+    assert {t.kind for t in source} == {"fashion", "garden"}
+    assert [t.id for t in source] == [f"synthetic-233-{i}" for i in range(4)]
+
+
+def test_price_limits(shop_dir):
+    # $19.99: two of 20, 30, 40, 50, the larger; $1,000 and more: no multiple of ten below 1,000.
+    source = shop(shop_dir)
+    goals = {goal.asin: goal for goal in map(source._goal, source)}
+    assert goals["B000000001"].price_upper in (30, 40, 50)
+    assert goals["B000000002"].price_upper in (120, 130, 140)  # no price given: $100
+    assert goals["B000000003"].price_upper == 1_000_000
+    assert "price" not in goals["B000000003"].instruction
+    prices = source._goals.prices
+    assert list(prices[:2]) == [19.99, 100.0] and 1000 < prices[2] < 2000
+
+
+def test_human_goals(shop_dir):
+    source = shop(shop_dir, goals="human")
+    assert len(source) == 1
+    assert re.fullmatch(r"plain shoes, and price lower than [\d.]+ dollars", source[0].instruction)
+    assert source[0].id == "human-233-0"
+
+
+def test_splits_are_disjoint(tmp_path):
+    # 2,000 goals of 40 products: the test split is official goals 0-499, dev the next 1,000.
+    names = [f"B{i:09d}" for i in range(40)]
+    options = {"size": [f"s{i}" for i in range(50)]}
+    many = [product(asin, f"Thing {asin}", options=options) for asin in names]
+    notes = {asin: {**ANNOTATIONS["B000000001"]} for asin in names}
+    write(tmp_path, items_shuffle_1000=many, items_ins_v2_1000=notes)
+    ids = {s: [t.id for t in shop(tmp_path, s)] for s in ("test", "dev", "train", "all")}
+    assert [len(ids[s]) for s in ("test", "dev", "train")] == [500, 1000, 500]
+    assert ids["test"] + ids["dev"] + ids["train"] == ids["all"]
+    sources = [shop(tmp_path, s, product_split=True) for s in ("test", "dev", "train")]
+    assert [len(s) for s in sources] == [200, 200, 1600]  # 4, 4 and 32 products of 50 goals
+    owners = [{s._goal(t).asin for t in s} for s in sources]
+    assert not owners[0] & owners[1] and not (owners[0] | owners[1]) & owners[2]
+
+
+def test_seed_sets_order_and_prices(shop_dir):
+    limits, orders = set(), set()
+    for seed in range(8):
+        goals = list(shop(shop_dir, seed=seed)._goals)
+        limits.add(tuple(sorted(goal.price_upper for goal in goals)))
+        orders.add(tuple((goal.asin, *goal.options) for goal in goals))
+        assert goals == list(shop(shop_dir, seed=seed)._goals)
+    assert len(limits) > 1 and len(orders) > 1
+
+
+def test_one_catalogue_for_all(shop_dir):
+    first, second = shop(shop_dir), shop(shop_dir, "all", observation="text_rich")
+    assert first._shop.catalog is second._shop.catalog
+    copy = pickle.loads(pickle.dumps(second))
+    assert list(copy) == list(second) and len(pickle.dumps(second)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "tests"}, "did you mean 'test'"),
+        ({"goals": "humans"}, "did you mean 'human'"),
+        ({"observation": "html"}, "observation"),
+        ({"matching": "offical"}, "did you mean 'official'"),
+        ({"seed": "x"}, "env.seed"),
+        ({"tagger": "spacy"}, "pip install spacy"),
+        ({"split": "dev"}, "'dev' is empty"),
+        ({"data_dir": "/nowhere/at/all"}, "no directory"),
+        ({"products": "full"}, "holds no items_shuffle.json"),
+    ],
+)
+def test_bad_options(shop_dir, options, message):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        WebShop(**{"split": "all", "data_dir": shop_dir, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_no_data_dir(monkeypatch, shop_dir):
+    monkeypatch.delenv("WEBSHOP_DATA", raising=False)
+    with pytest.raises(UserError, match="WEBSHOP_DATA"):
+        paw.envs.make("webshop")
+    monkeypatch.setenv("WEBSHOP_DATA", str(shop_dir))
+    assert len(paw.envs.make("webshop", split="test")) == 4
