@@ -254,6 +254,7 @@ def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
 
 
 def _eval(known: argparse.Namespace, keys: list[str]) -> int:
+    _take_split(known, keys)
     if endpoint.wanted(known):
         return _eval_endpoint(known, keys)
     flags = [*keys, "--model.path", known.model]
@@ -268,7 +269,18 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
         config, known.split, known.episodes, known.temperature, known.seed, known.output
     )
     print_evaluation(result)
-    return 0
+    return 0 if result["num_episodes"] else 1
+
+
+def _take_split(known: argparse.Namespace, keys: list[str]) -> None:
+    """`--env.split` means what `--split` does."""
+    for at, word in enumerate(keys):
+        name, equals, value = word.partition("=")
+        if name == "--env.split" and (equals or keys[at + 1 :]):
+            value = value if equals else keys[at + 1]
+            if known.split not in (None, value):
+                raise UserError(f"eval: --split {known.split} or --env.split {value}?")
+            known.split = value
 
 
 def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
@@ -280,7 +292,7 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
 
     print_evaluation(result)
     endpoint.print_costs(result)
-    return 0
+    return 0 if result["num_episodes"] else 1
 
 
 def _play(known: argparse.Namespace, keys: list[str]) -> int:

@@ -112,7 +112,7 @@ def test_an_episode(qa_folder: Path) -> None:
         "</information>"
     )
     assert found.valid and not found.terminated and found.reward == 0 and found.success is None
-    assert found.info == {"query": "Hamlet", "passage_ids": ["0"]}
+    assert found.info == {"score": 0.0, "query": "Hamlet", "passage_ids": ["0"]}
 
     refused = env.step("<search>Hamlet")
     assert not refused.valid and refused.observation.text == INVALID and not refused.terminated

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paw.envs.household import Household
 from paw.evals.evaluate import evaluation, summary, wilson_interval
 from paw.types import SampledAction, Task, Trajectory, Transition
 
@@ -65,7 +66,7 @@ def test_summary_counts_failures_apart():
 
 def test_evaluation_by_kind_and_episode():
     played = [episode("heat", True), episode("heat"), episode("cool", True)]
-    result = evaluation(played, env="household", split="valid", temperature=1.0, seed=3)
+    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
     assert {k: v["success_rate"] for k, v in result["by_kind"].items()} == {
         "cool": 1.0,
         "heat": 0.5,

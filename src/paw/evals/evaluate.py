@@ -1,8 +1,8 @@
 """Success of a policy on a fixed list of tasks, with intervals, per kind."""
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,8 +48,12 @@ def play_tasks(
     episodes: int,
     seed: int,
     batch: int = 128,
+    progress: Callable[[int], None] = lambda num_finished: None,
 ) -> list[Trajectory]:
-    """Play `episodes` tasks once each, in order; past the end again with other seeds."""
+    """Play `episodes` tasks once each, in order; past the end again with other seeds.
+
+    `progress` is told at every turn how many episodes are finished.
+    """
     plans = []
     for i in range(episodes):
         lap, index = divmod(i, len(source))
@@ -57,27 +61,43 @@ def play_tasks(
     played: list[Trajectory] = []
     for start in range(0, len(plans), batch):
         part = plans[start : start + batch]
-        played += collect(part, sampler, environments, serializer, limits)
+        ends = start + len(part)
+        played += collect(
+            part, sampler, environments, serializer, limits,
+            on_turn=lambda turn, num_active, ends=ends: progress(ends - num_active),
+        )  # fmt: skip
+    progress(episodes)
     return [replace(t, group=i) for i, t in enumerate(played)]
 
 
 def evaluation(
-    trajectories: Sequence[Trajectory], *, env: str, split: str, temperature: float, seed: int
+    trajectories: Sequence[Trajectory],
+    source: TaskSource,
+    *,
+    env: str,
+    temperature: float,
+    seed: int,
 ) -> dict[str, Any]:
-    """What a list of played tasks says, as one JSON-able object.
+    """What a list of played tasks of `source` says, as one JSON-able object.
 
-    Failed environments count neither as success nor as trial; `num_failures` says how many.
+    Failed environments count neither as success nor as trial; `failures` says how many and why.
+    `source` of the object is `TaskSource.facts()`.
     """
     by_kind: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
         by_kind[trajectory.task.kind].append(trajectory)
+    rows = {kind: summary(members) for kind, members in sorted(by_kind.items())}
     return {
         "env": env,
-        "split": split,
+        "split": source.split,
+        "num_tasks": len(source),
+        "source": source.facts(),
         "temperature": temperature,
         "seed": seed,
         **summary(trajectories),
-        "by_kind": {kind: summary(members) for kind, members in sorted(by_kind.items())},
+        "failures": dict(Counter(t.failure for t in trajectories if t.failure is not None)),
+        "by_kind": rows,
+        "macro_average": macro_average(rows),
         "episodes": [
             {
                 "task": t.task.id,
@@ -90,6 +110,32 @@ def evaluation(
             }
             for t in trajectories
         ],
+    }
+
+
+def macro_average(by_kind: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The unweighted mean over kinds, as Search-R1 averages over data sets.
+
+    Kinds without a usable episode are left out; `num_kinds` says how many are in. The limits of
+    the interval are those of the kinds combined: the mean -+ sqrt(sum of squared distances of the
+    kinds' Wilson limits from their rates) / K (MOVER: Zou & Donner 2008, "Construction of
+    confidence limits about effect measures").
+    """
+    rows = [row for row in by_kind.values() if row["num_episodes"]]
+    count = len(rows)
+    if not count:
+        return {"num_kinds": 0, "success_rate": 0.0, "interval": (0.0, 1.0), "score_mean": None}
+    rate = sum(row["success_rate"] for row in rows) / count
+    low, high = (
+        math.hypot(*(row["success_rate"] - row["interval"][side] for row in rows)) / count
+        for side in (0, 1)
+    )
+    scores = [row["score_mean"] for row in rows if row["score_mean"] is not None]
+    return {
+        "num_kinds": count,
+        "success_rate": rate,
+        "interval": (max(0.0, rate - low), min(1.0, rate + high)),
+        "score_mean": sum(scores) / len(scores) if scores else None,
     }
 
 

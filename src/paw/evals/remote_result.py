@@ -1,7 +1,6 @@
 """The result of episodes played through an endpoint: success, how it was got, what it cost."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,6 @@ def settings_of(setup: Setup, source: TaskSource) -> dict[str, Any]:
 
     A data folder counts by its listing, so that it may be moved.
     """
-    facts = getattr(source, "facts", None)
     options = dict(setup.env_options)
     folder = options.pop("data_dir", None)
     return {
@@ -27,7 +25,7 @@ def settings_of(setup: Setup, source: TaskSource) -> dict[str, Any]:
         **asdict(setup),
         "env_options": options,
         "num_tasks": len(source),
-        "source": facts() if callable(facts) else {},
+        "source": source.facts(),
         "data_listing_sha256": None if folder is None else listing_hash(Path(folder)),
     }
 
@@ -56,8 +54,8 @@ def result_of(
     played = [trajectory_of(r, source) for r in last.values()]
     result = evaluation(
         played,
+        source,
         env=setup.env,
-        split=setup.split,
         temperature=setup.temperature,
         seed=setup.seed,
     )
@@ -75,7 +73,6 @@ def result_of(
         "data_dir": setup.env_options.get("data_dir"),
         **result,
         **({"by_trial": by_trial(last.values(), setup.trials)} if setup.trials > 1 else {}),
-        "failures": dict(Counter(r["failure"] for r in last.values() if r["failure"])),
         "tokens": asdict(tokens),
         "cost": cost,
     }

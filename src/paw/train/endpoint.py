@@ -156,9 +156,7 @@ def stopped(known: argparse.Namespace) -> str:
 
 
 def print_costs(result: dict[str, Any]) -> None:
-    """What comes behind the success of `print_evaluation`: failures, trials, tokens and cost."""
-    for reason, count in result["failures"].items():
-        print(f"  {count} failed and do not count: {reason}")
+    """What comes behind the success of `print_evaluation`: trials, tokens and cost."""
     for row in result.get("by_trial", []):
         low, high = row["interval"]
         print(

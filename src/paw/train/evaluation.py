@@ -1,6 +1,7 @@
 """`paw eval`: a trained run or any model directory on a split."""
 
 import json
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from paw.evals.evaluate import VALIDATION
 from paw.text.tokenizer import load_tokenizer
 from paw.train.checkpoint import resolve_model
 from paw.train.config import Config
+from paw.train.console import Bar
 from paw.train.run import check_writable, environment_facts, write_atomically
 from paw.train.setup import Actor, check_vocabulary, load_policy, open_source
 
@@ -33,30 +35,89 @@ def evaluate_model(
     source = open_source(replace(config, env=replace(config.env, split=split)))
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
-    result = Actor(config, policy, tokenizer).evaluate(
-        split,
-        episodes or len(source),
-        config.eval.temperature if temperature is None else temperature,
-        seed,
-    )
-    result = {"model": path, "num_tasks": len(source), **result, **environment_facts()}
+    episodes = episodes or len(source)
+    with Bar(episodes, "episode") as bar:
+        result = Actor(config, policy, tokenizer).evaluate(
+            split,
+            episodes,
+            config.eval.temperature if temperature is None else temperature,
+            seed,
+            lambda num_finished: bar(num_finished, {}),
+        )
+    result = {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
     if output:
         write_atomically(Path(output), json.dumps(result, indent=1).encode() + b"\n")
     return result
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
-    """Success with its interval, over all and per kind."""
+    """Data and protocol; success with its interval per kind, over all and, for search_qa, as the
+    mean over data sets; what failed."""
+    played = result["num_episodes"] + result["num_failures"]
+    size = result["num_tasks"]
+    whole = f"the first {played:,} of {size:,} tasks" if played < size else f"all {size:,} tasks"
+    whole += f" in {played:,} episodes" if played > size else ""
     print(
-        f"{result['env']} {result['split']}: {result['num_episodes']} of {result['num_tasks']} "
-        f"tasks, temperature {result['temperature']}, seed {result['seed']}"
+        f"{result['env']} {result['split']}: {whole}, at most {result['max_turns']} turns, "
+        f"temperature {result['temperature']:g}, seed {result['seed']}"
     )
-    for kind, row in {"all": result, **result["by_kind"]}.items():
-        low, high = row["interval"]
-        score = "" if row["score_mean"] is None else f"  score {row['score_mean']:.3f}"
-        print(
-            f"  {kind:34} {row['success_rate']:6.1%}  [{low:.1%}, {high:.1%}]  "
-            f"n = {row['num_episodes']}  turns {row['turns_mean']:.1f}{score}"
-        )
+    served = f" at {result['api_host']}, agent {result['agent']}" if "agent" in result else ""
+    served += f", {result['shots']} example" if result.get("shots") else ""
+    print(f"model   {result['model']}{served}")
+    if shown := _facts(result["source"]):
+        print(textwrap.fill(shown, 100, initial_indent="data    ", subsequent_indent=" " * 8))
+    search = result["env"] == "search_qa"
+    rate, score = ("EM", "F1") if search else ("success", "score")
+    order = list(result["source"].get("data_sets", {}))
+    kinds = sorted(result["by_kind"], key=lambda k: order.index(k) if k in order else -1)
+    rows = {kind: result["by_kind"][kind] for kind in kinds}
+    scored = any(r["score_mean"] not in (None, r["success_rate"]) for r in (result, *rows.values()))
+    scored |= search and result["score_mean"] is not None
+    head = f"  {score:>5}" if scored else ""
+    print(f"  {'':32}{rate:>8}  {'95 % interval':16}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
+    if len(rows) > 1:
+        rows[f"all {'questions' if search else 'tasks'}"] = result
+    for kind, row in rows.items():
+        means = f"{row['turns_mean']:5.1f}  {row['valid_action_rate']:6.1%}"
+        print(f"  {kind:32}{_row(row, scored)}  {means}  {row['num_episodes']:6,}")
+    if search and len(result["by_kind"]) > 1:
+        _print_average(result, scored)
     if result["num_failures"]:
-        print(f"  {result['num_failures']} episodes failed in their environment and do not count")
+        print(f"{result['num_failures']} of {played} episodes failed and do not count:")
+        for reason, count in result["failures"].items():
+            print(f"  {count} x {reason}")
+
+
+def _row(row: dict[str, Any], scored: bool) -> str:
+    """Rate, interval and score; a dash where nothing was played."""
+    low, high = row["interval"]
+    num = row.get("num_episodes", row.get("num_kinds"))
+    score = "-" if row["score_mean"] is None else f"{row['score_mean']:.3f}"
+    rate = f"{row['success_rate']:.1%}" if num else "-"
+    return f"{rate:>8}  {f'[{low:.1%}, {high:.1%}]':16}" + (f"  {score:>5}" if scored else "")
+
+
+def _print_average(result: dict[str, Any], scored: bool) -> None:
+    """The mean over data sets, and the sets that are not in it."""
+    average, source = result["macro_average"], result["source"]
+    name = f"average of {average['num_kinds']} data sets"
+    print(f"  {name:32}{_row(average, scored)}")
+    played = [kind for kind, row in result["by_kind"].items() if row["num_episodes"]]
+    left = [name for name in source.get("data_sets", {}) if name not in played]
+    missing = source.get("missing_data_sets", [])
+    for names, why in ((left, "not played"), (missing, "missing, no question file in the folder")):
+        if names:
+            print(f"  {why}: {', '.join(names)}")
+
+
+def _facts(source: dict[str, Any]) -> str:
+    """What the environment says of its tasks, hashes cut short."""
+    parts = []
+    for key, value in source.items():
+        if key in ("name", "split", "num_tasks", "data_sets", "missing_data_sets", "kinds"):
+            continue  # stands in the table, or in the line above
+        value = value[:12] if key.endswith("sha256") and isinstance(value, str) else value
+        value = f"{value:,}" if key.startswith("num_") and isinstance(value, int) else value
+        if value is not None:
+            parts.append(f"{key} {value}")
+    return ", ".join(parts)

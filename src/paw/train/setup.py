@@ -61,7 +61,12 @@ class Actor:
         )
 
     def evaluate(
-        self, split: str | None, episodes: int, temperature: float, seed: int
+        self,
+        split: str | None,
+        episodes: int,
+        temperature: float,
+        seed: int,
+        progress: Callable[[int], None] = lambda num_finished: None,
     ) -> dict[str, Any]:
         """Play a split; see `paw.evals.evaluate.evaluation`."""
         config = self.config
@@ -71,11 +76,24 @@ class Actor:
         with open_pool(replace(config, env=env)) as environments:
             played = play_tasks(
                 source, self.sampler, environments, self.serializer, limits,
-                episodes=episodes, seed=seed,
+                episodes=episodes, seed=seed, progress=progress,
             )  # fmt: skip
-        return evaluation(
-            played, env=config.env.name, split=env.split, temperature=temperature, seed=seed
-        )
+        result = evaluation(played, source, env=config.env.name, temperature=temperature, seed=seed)
+        return result | self._protocol(limits)
+
+    def _protocol(self, limits: Limits) -> dict[str, Any]:
+        """How episodes were played, as far as a score depends on it."""
+        rollout, options = self.config.rollout, dict(self.config.env.options)
+        return {
+            "max_turns": limits.max_turns,
+            "context": rollout.context,
+            "history_turns": rollout.history_turns,
+            "response_format": rollout.response_format,
+            "max_prompt_tokens": rollout.max_prompt_tokens,
+            "max_response_tokens": limits.max_response_tokens,
+            "validity": rollout.validity,
+            "env_options": options,
+        }
 
 
 @dataclass(slots=True)

@@ -86,6 +86,8 @@ class SearchQAEnvironment:
     def step(self, command: str) -> StepResult:
         """Run the first complete `<search>` or `<answer>` block of `command`.
 
+        `info["score"]` is the answer's F1, 0 before there is one.
+
         Raises:
             RetrievalError: the retriever is out of order; the episode is lost.
         """
@@ -93,7 +95,7 @@ class SearchQAEnvironment:
             raise RuntimeError(f"step on an environment that is {self._state}")
         parsed = parse_command(command)
         if parsed is None:
-            return StepResult(Observation(INVALID, COMMANDS), valid=False)
+            return StepResult(Observation(INVALID, COMMANDS), valid=False, info={"score": 0.0})
         verb, content = parsed
         content = content.encode("utf-8", "replace").decode()  # lone surrogates
         return self._search(content) if verb == "search" else self._answer(content)
@@ -106,7 +108,8 @@ class SearchQAEnvironment:
         query = query[: self._limits.max_query_chars]
         passages = self._retriever.search([query], self._limits.top_k)[0] if query.strip() else []
         text = format_passages(passages, self._limits.max_document_words)
-        info = {"query": query, "passage_ids": [passage.id for passage in passages]}
+        found = [passage.id for passage in passages]
+        info = {"score": 0.0, "query": query, "passage_ids": found}
         return StepResult(Observation(text, COMMANDS), info=info)
 
     def _answer(self, prediction: str) -> StepResult:
