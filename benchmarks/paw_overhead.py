@@ -1,6 +1,6 @@
 """Seconds of an update with PaW on and off, on the same rollouts, in pairs.
 
-    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 9] [--table.key value ...]
+    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 9] [--table.key=value ...]
 
 Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating order.
 Three settings: `append` and `window` with the policy's own episodes, where the ratio is (act +
