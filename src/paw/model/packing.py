@@ -78,7 +78,8 @@ class SegmentAttention:
 
     def __init__(self, boundaries: tuple[int, ...]):
         self.boundaries = boundaries
-        self.max_length = max(b - a for a, b in pairwise(boundaries))
+        self._lengths = [b - a for a, b in pairwise(boundaries)]
+        self.max_length = max(self._lengths)
         self._offsets: Tensor | None = None
 
     def __call__(
@@ -87,16 +88,13 @@ class SegmentAttention:
         if _varlen_attn is not None and _flash_fits(query):
             return self._varlen(query, key, value, scaling)
         grouped = query.shape[1] != key.shape[1]
+        # Split, not sliced: the gradient of R slices is R tensors of all T tokens.
+        rows = zip(*(x.split(self._lengths, dim=2) for x in (query, key, value)), strict=True)
         parts = [
             F.scaled_dot_product_attention(
-                query[:, :, a:b],
-                key[:, :, a:b],
-                value[:, :, a:b],
-                is_causal=True,
-                scale=scaling,
-                enable_gqa=grouped,
+                q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped
             )
-            for a, b in pairwise(self.boundaries)
+            for q, k, v in rows
         ]
         return torch.cat(parts, 2).transpose(1, 2)
 
