@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paw.train.batching import micro_batch_tokens, micro_batches, mini_batches
+from paw.train.batching import micro_batches, mini_batches
 from paw.types import TrainingSample
 
 
@@ -78,10 +78,3 @@ def test_micro_batches(update, max_tokens):
     members = [[id(s) for s in b if not s.predicts_only] for b in batches]
     alone = [[id(s) for s in b] for b in micro_batches(rows, max_tokens)]
     assert [m for m in members if m] == alone
-
-
-def test_size_of_a_micro_batch():
-    automatic = 16384 if torch.cuda.is_available() else 2048
-    sizes = {device: micro_batch_tokens(None, device) for device in ("cpu", "cuda:1", "auto")}
-    assert sizes == {"cpu": 2048, "cuda:1": 16384, "auto": automatic}
-    assert micro_batch_tokens(700, "cpu") == micro_batch_tokens(700, "cuda") == 700

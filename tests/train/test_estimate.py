@@ -90,8 +90,8 @@ SHAPE = ModelShape(
 
 def test_memory_in_fp32():
     """A layer keeps 4 (4 x 8 + 2 x 8 + 3 x 8 + 2 x 4 + 4 x 16) = 576 bytes of a token; a
-    micro-batch is all 5,100 tokens; 6 conversations of 120 tokens are cached."""
-    config = tiny("--optimizer.tokens_per_micro_batch", "16384")
+    micro-batch is all 4,750 tokens; 6 conversations of 120 tokens are cached."""
+    config = tiny()
     memory = memory_of(config, SHAPE)
     tokens = tokens_of(config).micro_batch
     assert tokens == 3600 + 30 * 50  # the mini-batch is the update

@@ -44,16 +44,6 @@ def mini_batches(
     return parts
 
 
-def micro_batch_tokens(configured: int | None, device: str) -> int:
-    """Tokens of one forward and backward pass: as configured, else what the device likes.
-
-    A GPU wants work; a CPU wants activations that stay in its caches (benchmarks/micro_batch.py).
-    `device` is a torch device type or the configured `auto`.
-    """
-    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    return configured or (2048 if on_cpu else 16384)
-
-
 def micro_batches(rows: Sequence[T], max_tokens: int) -> Iterator[list[T]]:
     """Consecutive rows of at most `max_tokens` base tokens together, at least one each."""
     batch: list[T] = []

@@ -179,9 +179,8 @@ class OptimizerConfig:
     """Optimizer steps over which the learning rate rises linearly."""
     mini_batches: int = 1
     """M: optimizer steps of one update."""
-    tokens_per_micro_batch: int | None = None
-    """Tokens of one forward and backward pass (a single longer sample still makes one); none: 16384
-    on a GPU, 2048 on a CPU."""
+    tokens_per_micro_batch: int = 16384
+    """Tokens of one forward and backward pass (a single longer sample still makes one)."""
     max_grad_norm: float = 1.0
 
 

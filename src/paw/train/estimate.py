@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from paw.model.head import LOGITS_PER_CHUNK
 from paw.rollout.local import PREFILL_TOKENS
-from paw.train.batching import micro_batch_tokens
 from paw.train.config import Config
 
 SCAFFOLD_TOKENS = 16
@@ -112,7 +111,7 @@ def tokens_of(config: Config) -> Tokens:
     own_row = (prompt if paw.condition == "no_action" else length) + target
     predicted = appended * target + (selected * own_row if alone else 0)
     trained = rows * length + predicted
-    allowed = micro_batch_tokens(config.optimizer.tokens_per_micro_batch, config.model.device)
+    allowed = config.optimizer.tokens_per_micro_batch
     fitting = max(allowed // length, 1)
     micro_batch = max(fitting * length, min(allowed, trained))
     if appended:  # micro-batches are cut by the rows' base tokens

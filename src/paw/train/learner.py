@@ -23,7 +23,7 @@ from paw.errors import RunFailure
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.model.policy import Policy
-from paw.train.batching import micro_batch_tokens, micro_batches
+from paw.train.batching import micro_batches
 from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.train.samples import Row
 from paw.types import TrainingSample
@@ -101,10 +101,6 @@ class Learner:
             else self._adamw(critic.parameters(), algorithm.critic_learning_rate)
         )
 
-    @property
-    def _micro_batch_tokens(self) -> int:
-        return micro_batch_tokens(self.settings.tokens_per_micro_batch, self.policy.device.type)
-
     @torch.no_grad()
     def score(
         self, rows: Sequence[Row], policy: Policy
@@ -115,7 +111,7 @@ class Learner:
         """
         logprobs: dict[int, list[float]] = {}
         entropies: dict[int, list[float]] = {}
-        for batch in micro_batches(rows, self._micro_batch_tokens):
+        for batch in micro_batches(rows, self.settings.tokens_per_micro_batch):
             packed = pack([r.token_ids for r in batch], policy.device)
             spans, positions = [], []
             for row, offset in zip(batch, packed.boundaries, strict=False):
@@ -135,7 +131,7 @@ class Learner:
         """The critic's value of each transition's prompt: [P]."""
         assert self.critic is not None
         values: dict[int, float] = {}
-        for batch in micro_batches(rows, self._micro_batch_tokens):
+        for batch in micro_batches(rows, self.settings.tokens_per_micro_batch):
             packed = pack([r.token_ids for r in batch], self.critic.device)
             offsets = packed.boundaries
             positions = [
@@ -204,7 +200,7 @@ class Learner:
         """Add `scale` times the samples' gradient to the policy's; arguments as in `step`."""
         parameters = self.policy.parameters()
         prediction_gradient: list[Tensor] | None = None
-        for batch in micro_batches(samples, self._micro_batch_tokens):
+        for batch in micro_batches(samples, self.settings.tokens_per_micro_batch):
             policy_loss, wm_loss = self._losses(batch, statistics)
             if diagnose and any(any(s.wm_weights) for s in batch):
                 alone = torch.autograd.grad(scale * wm_loss, parameters, retain_graph=True)
@@ -220,7 +216,7 @@ class Learner:
         """Add `scale` times the gradient of the summed value loss to the critic's."""
         assert self.critic is not None
         valued = [s for s in samples if s.value_positions]
-        for batch in micro_batches(valued, self._micro_batch_tokens):
+        for batch in micro_batches(valued, self.settings.tokens_per_micro_batch):
             # Appended targets stand behind every value and would only cost time.
             packed = pack([s.token_ids[: s.base_length] for s in batch], self.critic.device)
             offsets = zip(batch, packed.boundaries, strict=False)
