@@ -76,10 +76,11 @@ def install(directory: Path) -> str:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
         done = done if done.returncode else subprocess.run(check, stdout=file, stderr=file)
     if done.returncode:
-        errors = [line.strip() for line in log.read_text().splitlines() if "rror" in line]
+        errors = [line for line in log.read_text().splitlines() if "error" in line.lower()]
+        cause = errors[-1].strip() if errors else "pip failed"
         sys.exit(
-            f"--install: no official engine ({errors[0] if errors else 'pip failed'}); it needs a "
-            f"package index, gcc, g++, make and cmake; the whole story is in {log}"
+            f"--install: no official engine ({cause}); it needs a package index, gcc, g++, make and "
+            f"cmake; the whole story is in {log}"
         )
     print(f"installed in {time.perf_counter() - began:.0f} s")
     return python

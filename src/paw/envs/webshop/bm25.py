@@ -10,7 +10,9 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -190,58 +192,114 @@ class Index:
         """The documents with the k best scores, best first, and their scores.
 
         A repeated query term counts as often as it stands. Frequent terms come last, and once no
-        other document can reach the k best, they are looked up only for those that can.
+        other document can reach the k best, they are looked up only for those that can: the
+        ranking is that of adding every posting (MaxScore; Turtle and Flood, 1995).
         """
-        rows: list[tuple[int, int, int, np.float32]] = []
-        for word, boost in Counter(terms).items():
-            row = self._row(word)
-            if row >= 0:
-                start, end = int(self.columns["starts"][row]), int(self.columns["starts"][row + 1])
-                df = end - start
-                idf = math.log(1 + (self.num_docs - df + 0.5) / (df + 0.5))
-                rows.append((row, start, end, np.float32(boost) * np.float32(idf)))
-        rows.sort(key=lambda row: row[2] - row[1])
+        postings = [
+            p for word, boost in Counter(terms).items() if (p := self._postings(word, boost))
+        ]
+        postings.sort(key=lambda p: len(p.docs))
+        # rests[i]: what the terms from i on can add to a document at most.
+        rests = list(accumulate((p.bound for p in reversed(postings)), initial=0.0))[::-1]
+        remaining = sum(len(p.docs) for p in postings)
         totals = np.zeros(len(self.names))
-        best = self.columns["best"]
-        bounds = [float(weight - weight / best[row]) for row, _, _, weight in rows]
-        remaining = sum(end - start for _, start, end, _ in rows)
-        candidates: NDArray[np.uint32] | None = None
-        for i, (_, start, end, weight) in enumerate(rows):
-            docs = self.columns["docs"][start:end]
-            if candidates is None:
-                totals[docs] += self._scores(start, end, weight)
-                remaining -= end - start
-                if remaining > FEW:
-                    candidates = _candidates(totals, k, sum(bounds[i + 1 :]))
-            else:
-                place = np.searchsorted(docs, candidates)
-                place[place == len(docs)] = 0
-                found = docs[place] == candidates
-                codes = self.columns["codes"][start:end][place[found]]
-                totals[candidates[found]] += weight - weight / self.columns["denominators"][codes]
-        found = np.flatnonzero(totals) if candidates is None else candidates.astype(np.int64)
-        scores = totals[found].astype(np.float32)
+        # `floor`: a score that k documents are known to reach. Finding it costs as much as adding a
+        # few thousand postings, so it is looked for when the postings added have quadrupled.
+        floor, added, look_at = 0.0, 0, FEW // 4
+        found: NDArray[Any] | None = None  # set once all other documents are out of the race
+        scores = totals
+        for i, part in enumerate(postings):
+            rest = rests[i + 1]
+            remaining -= len(part.docs)
+            if found is not None:
+                scores += part.at(found)
+                if len(found) > k:
+                    floor = max(floor, _kth(scores, k))
+                    kept = scores >= _needed(floor, rest)
+                    found, scores = found[kept], scores[kept]
+                continue
+            part.add(totals)
+            added += len(part.docs)
+            if remaining > FEW and (added >= look_at or _needed(floor, rest) > 0):
+                floor = max(floor, _reached(totals, postings[i + 1 :], k))
+                look_at = 4 * added
+                if _needed(floor, rest) > 0:
+                    found = np.flatnonzero(totals >= _needed(floor, rest)).astype(np.uint32)
+                    scores = totals[found]
+        if found is None:
+            found = np.flatnonzero(totals > 0)
+            scores = totals[found]
+        scores = scores.astype(np.float32)
         if len(found) > k:
-            kept = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+            kept = scores >= _kth(scores, k)
             found, scores = found[kept], scores[kept]
         order = np.lexsort((self.names[found], -scores))[:k]
-        return found[order], scores[order]
+        return found[order].astype(np.int64), scores[order]
 
-    def _scores(self, start: int, end: int, weight: np.float32) -> NDArray[Any]:
-        codes = self.columns["codes"][start:end]
-        return weight - weight / self.columns["denominators"][codes]
+    def _postings(self, word: str, boost: int) -> "Postings | None":
+        row = self._row(word)
+        if row < 0:
+            return None
+        start, end = int(self.columns["starts"][row]), int(self.columns["starts"][row + 1])
+        idf = math.log(1 + (self.num_docs - (end - start) + 0.5) / (end - start + 0.5))
+        weight = np.float32(boost) * np.float32(idf)
+        return Postings(
+            self.columns["docs"][start:end],
+            self.columns["codes"][start:end],
+            self.columns["denominators"],
+            weight,
+            float(weight - weight / self.columns["best"][row]),
+        )
 
 
-def _candidates(totals: NDArray[Any], k: int, rest: float) -> NDArray[np.uint32] | None:
-    """The documents that can still be among the k best when no more than `rest` is added to any;
-    None while a document without any score yet could."""
-    found = np.flatnonzero(totals)
-    if len(found) < k:
-        return None
-    scores = totals[found]
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k] - rest
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """The documents of a query term and what it adds to their scores."""
+
+    docs: NDArray[np.uint32]
+    """[df] ascending."""
+    codes: NDArray[Any]
+    """[df] places in `denominators`."""
+    denominators: NDArray[np.float32]
+    weight: np.float32
+    bound: float
+    """The most that it adds to any document."""
+
+    def scores(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+        return self.weight - self.weight / self.denominators.take(codes)
+
+    def add(self, totals: NDArray[np.float64]) -> None:
+        """Add to the totals [num_docs] of all its documents."""
+        docs = self.docs.astype(np.intp)  # numpy would convert twice
+        totals[docs] += self.scores(self.codes)
+
+    def at(self, docs: NDArray[np.uint32]) -> NDArray[np.float32]:
+        """What it adds to each of `docs` [n], 0 where a document has it not."""
+        place = np.searchsorted(self.docs, docs)
+        place[place == len(self.docs)] = 0
+        return np.where(self.docs[place] == docs, self.scores(self.codes[place]), np.float32(0))
+
+
+def _kth(scores: NDArray[Any], k: int) -> float:
+    """The k-th best of at least k scores."""
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
+
+
+def _needed(floor: float, rest: float) -> float:
+    """The total below which a document cannot score `floor` when no more than `rest` is added."""
     # Scores are compared as 32-bit floats in the end: leave room for their rounding.
-    slack = 1e-5 * (abs(threshold) + rest + 1)
-    if threshold <= slack:
-        return None
-    return found[scores >= threshold - slack].astype(np.uint32)
+    return floor - rest - 1e-5 * (floor + 1)
+
+
+def _reached(totals: NDArray[np.float64], rest: list[Postings], k: int) -> float:
+    """A score that k documents reach once the terms `rest` are added: some promising documents
+    are completed, and the k-th best of them counts. 0 when fewer than k have any score yet."""
+    found = np.flatnonzero(totals > 0).astype(np.uint32)
+    if len(found) < k:
+        return 0.0
+    if len(found) > 4 * k:
+        found = np.sort(found[np.argpartition(totals[found], len(found) - 4 * k)[-4 * k :]])
+    scores = totals[found]
+    for part in rest:
+        scores += part.at(found)
+    return _kth(scores, k)
