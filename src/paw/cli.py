@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from paw import __version__
 from paw.errors import RunFailure, UserError, nearest
 from paw.train import endpoint
-from paw.train.commands import add_commands, show_dry_run
+from paw.train.commands import add_commands, show_dry_run, show_imitate_dry_run
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -44,6 +44,7 @@ IMITATE_HELP = """\
 examples:
   paw imitate --imitate.from_scratch true --imitate.output my_policy
   paw imitate --imitate.trajectories runs/x/trajectories/update-000080.jsonl.zst --imitate.output p
+  paw imitate recipe.toml --dry-run                        what it would be and take, from a sample
 
 `paw keys imitate` lists the keys of [imitate]; [env], [model], [rollout] and [eval] hold as well.
 """
@@ -52,6 +53,7 @@ EVAL_HELP = """\
 examples:
   paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
   paw eval my_policy --split test --episodes 200 -o result.json
+  paw eval my_policy --env search_qa --split all           all evaluation sets in one
   paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
            --api-base https://api.openai.com/v1 --api-model NAME    (key: $OPENAI_API_KEY)
 
@@ -167,11 +169,14 @@ def _parser() -> argparse.ArgumentParser:
         "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP
     )
     imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
+    imitate.add_argument(
+        "--dry-run", action="store_true", help="try a few demonstrations, say what it takes, stop"
+    )
     evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP)
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
+    evaluate.add_argument("--episodes", type=_positive, help="the first N; default: every task once")
     evaluate.add_argument("--seed", type=_natural, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
@@ -237,6 +242,8 @@ def _train(known: argparse.Namespace, keys: list[str]) -> int:
 
 def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
     config = _config(known.configs, keys)
+    if known.dry_run:
+        return show_imitate_dry_run(config)
     from paw.train.console import Bar, quiet
     from paw.train.imitate import imitate
 

@@ -1,4 +1,4 @@
-"""Commands around training: `paw retriever`, `paw doctor`, `paw data`, `paw train --dry-run`.
+"""Commands around training: `paw retriever`, `paw doctor`, `paw data`, `--dry-run`.
 
 Nothing heavy is imported before a command runs, so that `paw --help` answers at once.
 """
@@ -61,6 +61,16 @@ def show_dry_run(config: "Config") -> int:
 
     quiet()
     print(format_dry_run(dry_run(config)))
+    return 0
+
+
+def show_imitate_dry_run(config: "Config") -> int:
+    """Print what imitation would be; nothing is begun."""
+    from paw.train.console import quiet
+    from paw.train.imitate_dry_run import dry_imitate
+
+    quiet()
+    print(dry_imitate(config))
     return 0
 
 

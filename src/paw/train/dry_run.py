@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from paw.errors import UserError
 from paw.evals.evaluate import VALIDATION
 from paw.text.tokenizer import load_tokenizer
-from paw.train.config import Config
+from paw.train.config import Config, ModelConfig
 from paw.train.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
 from paw.train.locate import complete, resolve_model, run_directory
 from paw.train.run import CHANGEABLE, read_metrics
@@ -20,6 +20,10 @@ from paw.train.setup import device_of, make_serializer, matched_constant, open_s
 
 RECENT = 10
 """Updates of an earlier part of the run from which its next ones are foretold."""
+ADVICE = (
+    "lower optimizer.tokens_per_micro_batch, rollout.groups or rollout.max_prompt_tokens, or set "
+    "model.gradient_checkpointing or model.lora_rank"
+)
 SHOWN = ("weights", "gradients", "optimizer", "critic", "reference", "cache", "activations", "head")
 
 
@@ -62,7 +66,7 @@ def dry_run(config: Config) -> DryRun:
     path = resolve_model(config.model.path)
     shape = read_shape(path)
     if shape is not None and Path(path).is_dir():
-        _check_files(config, Path(path), shape)
+        check_files(config, Path(path), shape)
     return DryRun(
         config=config,
         directory=directory,
@@ -73,7 +77,7 @@ def dry_run(config: Config) -> DryRun:
         shape=shape,
         tokens=tokens_of(config),
         memory=None if shape is None else memory_of(config, shape),
-        room=_room(device),
+        room=room_of(device),
         recent=_recent(config),
     )
 
@@ -160,23 +164,34 @@ def format_dry_run(found: DryRun) -> str:
     ]
     if found.recent:
         rows.append(("expected", _expected(found)))
-    precision = model.dtype if model.compute_dtype == "same" else (
-        f"{model.dtype} weights, {model.compute_dtype} products"
-    )  # fmt: skip
-    rows.append(("model", f"{model.path}, {precision}, on {found.device}"))
-    return "\n".join(f"{name:11}{text}" for name, text in [*rows, *_model_rows(found)])
+    rows.append(("model", f"{model.path}, {precision_of(model)}, on {found.device}"))
+    rows += model_rows(model, found.shape, found.memory, found.device, found.room, ADVICE)
+    return "\n".join(f"{name:11}{text}" for name, text in rows)
 
 
-def _model_rows(found: DryRun) -> list[tuple[str, str]]:
+def precision_of(model: ModelConfig) -> str:
+    """Types of weights and matrix products."""
+    if model.compute_dtype == "same":
+        return model.dtype
+    return f"{model.dtype} weights, {model.compute_dtype} products"
+
+
+def model_rows(
+    model: ModelConfig,
+    shape: ModelShape | None,
+    memory: Memory | None,
+    device: str,
+    room: int,
+    advice: str,
+) -> list[tuple[str, str]]:
     """Parameters and memory, and what to turn where it does not fit."""
-    shape, memory, path = found.shape, found.memory, found.config.model.path
     if shape is None or memory is None:
         text = (
             f"not on this disk: it will be downloaded; for its memory, first: "
-            f"hf download {path} config.json"
+            f"hf download {model.path} config.json"
         )
         return [("", text)]
-    rank = found.config.model.lora_rank
+    rank = model.lora_rank
     adapter = f", {rank * shape.lora_features / 1e6:.2f} M trained (LoRA)" if rank else ""
     rows = [
         (
@@ -186,16 +201,10 @@ def _model_rows(found: DryRun) -> list[tuple[str, str]]:
         )
     ]
     parts = [f"{name} {_size(getattr(memory, name))}" for name in SHOWN if getattr(memory, name)]
-    rows.append(("memory", f"about {_size(memory.peak)} of {_size(found.room)} on {found.device}"))
+    rows.append(("memory", f"about {_size(memory.peak)} of {_size(room)} on {device}"))
     rows.append(("", ", ".join(parts)))
-    if memory.peak > found.room:
-        rows.append(
-            (
-                "warn",
-                "it does not fit: lower optimizer.tokens_per_micro_batch, rollout.groups or "
-                "rollout.max_prompt_tokens, or set model.gradient_checkpointing or model.lora_rank",
-            )
-        )
+    if memory.peak > room:
+        rows.append(("warn", f"it does not fit: {advice}"))
     return rows
 
 
@@ -220,9 +229,7 @@ def _check_directory(config: Config) -> tuple[str, int]:
                 f"run.directory = {str(directory)!r} holds something else and no run: choose "
                 "another"
             )
-        parent = next(p for p in (directory, *directory.absolute().parents) if p.exists())
-        if not os.access(parent, os.W_OK):
-            raise UserError(f"cannot write {directory}: no permission in {parent}; choose another")
+        check_permission(directory)
         return f"{directory} (new)", 0
     if not config.run.resume:
         raise UserError(
@@ -240,7 +247,16 @@ def _check_directory(config: Config) -> tuple[str, int]:
     return f"{directory} (goes on from {kept[-1].name})", int(kept[-1].name.rpartition("-")[2])
 
 
-def _check_files(config: Config, place: Path, shape: ModelShape) -> None:
+def check_permission(path: Path) -> None:
+    """Raises UserError where `path` cannot be made; makes nothing."""
+    parent = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not parent.is_dir():
+        raise UserError(f"cannot write {path}: {parent} is no directory; choose another")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"cannot write {path}: no permission in {parent}; choose another")
+
+
+def check_files(config: Config, place: Path, shape: ModelShape) -> None:
     """Tokenizer, template and weights of a model directory."""
     tokenizer = load_tokenizer(place)
     make_serializer(config, tokenizer)
@@ -267,7 +283,7 @@ def _recent(config: Config) -> dict[str, float]:
     }
 
 
-def _room(device: str) -> int:
+def room_of(device: str) -> int:
     """Bytes of memory that the device has."""
     if device.startswith("cuda"):
         return torch.cuda.mem_get_info(torch.device(device))[1]

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
+from paw.evals.evaluate import VALIDATION
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
 from paw.text.dialogue import Serializer
@@ -71,7 +72,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
-    source = open_source(config)
+    source, _ = open_source(config), open_evaluation(config)
     if settings.trajectories:
         demonstrations = read_demonstrations(settings.trajectories)
     else:
@@ -117,7 +118,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
 
 
 def expert_demonstrations(
-    source: TaskSource, config: Config, progress: Progress
+    source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
 ) -> list[Demonstration]:
     """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
     settings, rng = config.imitate, random.Random(config.run.seed)
@@ -189,22 +190,42 @@ def start(
         policy, tokenizer = load_policy(config, path), load_tokenizer(path)
         check_vocabulary(policy, tokenizer, config.model.path)
         return policy, tokenizer
-    texts = [o.text for d in demonstrations for o in d.observations]
-    texts += [r for d in demonstrations for r in d.responses]
-    tokenizer = make_tokenizer(texts, settings.phrases)
-    model: Any = create_policy_model(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.hidden_size,
-        num_layers=settings.num_layers,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_kv_heads,
-        intermediate_size=8 * settings.hidden_size // 3,
-        max_positions=settings.max_positions,
-        seed=config.run.seed,
-    )
+    tokenizer = new_tokenizer(config, demonstrations)
+    model = new_model(config, len(tokenizer))
     compute = None if config.model.compute_dtype == "same" else config.model.compute_dtype
     torch.nn.Module.to(model, device_of(config.model.device))
     return Policy(model, compute_dtype=compute), tokenizer
+
+
+def new_tokenizer(
+    config: Config, demonstrations: Sequence[Demonstration]
+) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows the words of the demonstrations."""
+    texts = [o.text for d in demonstrations for o in d.observations]
+    texts += [r for d in demonstrations for r in d.responses]
+    return make_tokenizer(texts, config.imitate.phrases)
+
+
+def new_model(config: Config, vocab_size: int, device: str = "cpu") -> Any:
+    """A small model as [imitate] says; on `meta` without weights."""
+    settings = config.imitate
+    with torch.device(device):
+        return create_policy_model(
+            vocab_size=vocab_size,
+            hidden_size=settings.hidden_size,
+            num_layers=settings.num_layers,
+            num_heads=settings.num_heads,
+            num_kv_heads=settings.num_kv_heads,
+            intermediate_size=8 * settings.hidden_size // 3,
+            max_positions=settings.max_positions,
+            seed=config.run.seed,
+        )
+
+
+def open_evaluation(config: Config) -> TaskSource:
+    """The tasks that the policy is evaluated on; a wrong split must not show after training."""
+    split = config.eval.split or VALIDATION.get(config.env.name, config.env.split)
+    return open_source(replace(config, env=replace(config.env, split=split)))
 
 
 def make_rows(

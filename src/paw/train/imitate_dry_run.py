@@ -1,0 +1,197 @@
+"""`paw imitate --dry-run`: a few demonstrations are played and counted, and nothing is begun."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from transformers import PreTrainedTokenizerBase
+
+from paw.envs.base import TaskSource
+from paw.errors import UserError
+from paw.text.tokenizer import load_tokenizer
+from paw.train.config import Config
+from paw.train.dry_run import (
+    check_files,
+    check_permission,
+    model_rows,
+    precision_of,
+    read_shape,
+    room_of,
+    shape_of,
+)
+from paw.train.estimate import Memory, ModelShape, memory_of
+from paw.train.imitate import (
+    Demonstration,
+    expert_demonstrations,
+    make_rows,
+    new_model,
+    new_tokenizer,
+    open_evaluation,
+    read_demonstrations,
+)
+from paw.train.locate import resolve_model
+from paw.train.setup import device_of, make_serializer, open_source
+from paw.types import TrainingSample
+
+SAMPLE = 20
+"""Demonstrations that are played, or of a file's that are looked at."""
+ADVICE = (
+    "lower optimizer.tokens_per_micro_batch or imitate.batch_episodes, or set "
+    "model.gradient_checkpointing or model.lora_rank"
+)
+
+
+def dry_imitate(config: Config) -> str:
+    """What `paw imitate` would do, for a person to read.
+
+    Raises:
+        UserError: what `paw imitate` would refuse, as far as a sample of demonstrations shows it.
+    """
+    settings, output = config.imitate, Path(config.imitate.output)
+    if output.exists():
+        raise UserError(f"imitate.output = {settings.output!r} exists already: choose another")
+    check_permission(output)
+    device = device_of(config.model.device)
+    source, evaluated = open_source(config), open_evaluation(config)
+    number, sample, how = _demonstrations(source, config)
+    shape, tokenizer, model = _model(config, sample)
+    rows = [
+        ("output", f"{output} (new)"),
+        ("tasks", f"{config.env.name} {source.split}: {len(source):,}"),
+        ("learn from", how),
+    ]
+    memory = None
+    if tokenizer is not None:
+        episodes = [make_rows(make_serializer(config, tokenizer), d, config) for d in sample]
+        rows += _token_rows(episodes, number, config)
+        memory = None if shape is None else memory_of_imitation(config, shape, episodes)
+    when = f"every {settings.eval_every} steps and " if settings.eval_every else ""
+    rows += [
+        (
+            "evaluation",
+            f"{when}at the end, on {config.eval.episodes} episodes of the {len(evaluated):,} tasks "
+            f"of {evaluated.split}"
+            + _until(settings.stop_at_success if settings.eval_every else None),
+        ),
+        ("model", f"{model}, {precision_of(config.model)}, on {device}"),
+        *model_rows(config.model, shape, memory, device, room_of(device), ADVICE),
+    ]
+    return "\n".join(f"{name:11}{text}" for name, text in rows)
+
+
+def memory_of_imitation(
+    config: Config, shape: ModelShape, episodes: Sequence[Sequence[TrainingSample]]
+) -> Memory:
+    """Bytes on the device: of learning from rows as long as the longest of these episodes', and of
+    playing the evaluation."""
+    longest = max(len(row.token_ids) for rows in episodes for row in rows)
+    num = math.ceil(fmean(map(len, episodes)) * config.imitate.batch_episodes)
+    config = replace(
+        config,
+        paw=replace(config.paw, enabled=False),
+        algorithm=replace(config.algorithm, name="grpo", kl_coefficient=0.0),
+    )
+    # As an update of `num` trajectories in one row each, of which the estimate knows the bytes.
+    rollout = replace(
+        config.rollout,
+        context="append",
+        groups=num,
+        group_size=1,
+        max_prompt_tokens=longest,
+        max_response_tokens=0,
+    )
+    learning = memory_of(
+        replace(
+            config,
+            rollout=rollout,
+            eval=replace(config.eval, every=0),
+            optimizer=replace(config.optimizer, mini_batches=1),
+        ),
+        shape,
+    )
+    playing = memory_of(
+        replace(
+            config,
+            rollout=replace(config.rollout, groups=1, group_size=1),
+            eval=replace(config.eval, every=1),
+        ),
+        shape,
+    )
+    return replace(learning, cache=playing.cache, sampling=playing.sampling)
+
+
+def _demonstrations(source: TaskSource, config: Config) -> tuple[int, list[Demonstration], str]:
+    """How many there will be, a sample of them, and both in words."""
+    settings = config.imitate
+    if settings.trajectories:
+        every = read_demonstrations(settings.trajectories)
+        turns = fmean(len(d.responses) for d in every)
+        text = f"{len(every):,} successful trajectories of {turns:.1f} turns in "
+        return len(every), every[:SAMPLE], text + settings.trajectories
+    count = min(SAMPLE, settings.demonstrations)
+    begin = time.perf_counter()
+    sample = expert_demonstrations(
+        source, replace(config, imitate=replace(settings, demonstrations=count))
+    )
+    seconds = (time.perf_counter() - begin) / count
+    text = (
+        f"{settings.demonstrations:,} episodes of the expert (noise {settings.noise:g}, junk "
+        f"{settings.junk:g}); of {count} tried it won {len(sample)}, in "
+        f"{fmean(len(d.responses) for d in sample):.1f} turns; all take about "
+        f"{settings.demonstrations * seconds / 60:.1f} min"
+    )
+    return round(settings.demonstrations * len(sample) / count), sample, text
+
+
+def _model(
+    config: Config, sample: Sequence[Demonstration]
+) -> tuple[ModelShape | None, PreTrainedTokenizerBase | None, str]:
+    """Shape, tokenizer and name; neither of the former for a hub model not on this disk."""
+    if config.imitate.from_scratch:
+        tokenizer = new_tokenizer(config, sample)
+        shape = shape_of(new_model(config, len(tokenizer), device="meta").config)
+        return shape, tokenizer, "from scratch (all demonstrations have more words than a sample)"
+    path = resolve_model(config.model.path)
+    shape = read_shape(path)
+    if shape is None or not Path(path).is_dir():
+        return shape, None, config.model.path
+    check_files(config, Path(path), shape)
+    return shape, load_tokenizer(path), config.model.path
+
+
+def _token_rows(
+    episodes: Sequence[Sequence[TrainingSample]], number: int, config: Config
+) -> list[tuple[str, str]]:
+    """Tokens of an episode, of a step and of the whole, and what is too long."""
+    settings = config.imitate
+    tokens = [sum(len(row.token_ids) for row in rows) for rows in episodes]
+    learned = [sum(w > 0 for row in rows for w in row.wm_weights) for rows in episodes]
+    longest = max(len(row.token_ids) for rows in episodes for row in rows)
+    if not any(learned):
+        raise UserError("paw imitate: no demonstration has a valid turn to imitate")
+    batch = min(settings.batch_episodes, number)
+    step = round(fmean(tokens) * batch)
+    rows = [
+        (
+            "tokens",
+            f"an episode: {fmean(tokens):,.0f} on average of {len(tokens)}, {max(tokens):,} at "
+            f"most, {fmean(learned):,.0f} of them learned; the longest row {longest:,}",
+        ),
+        (
+            "training",
+            f"{settings.steps:,} steps of {batch} episodes, rate {settings.learning_rate:g}: about "
+            f"{step:,} tokens a step, {settings.steps * step / 1e6:,.2f} M in all, "
+            f"{settings.steps * batch / number:.1f} epochs",
+        ),
+    ]
+    if settings.from_scratch and longest > settings.max_positions:
+        text = f"a row of {longest:,} tokens is longer than imitate.max_positions"
+        rows.append(("warn", f"{text} = {settings.max_positions:,}: raise it"))
+    return rows
+
+
+def _until(success: float | None) -> str:
+    return "" if success is None else f"; stops at a success of {success:.0%}"
