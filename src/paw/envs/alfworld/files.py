@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paw.envs.alfworld.game import Game, GameFileError, find_task_sentence, parse_game
@@ -50,9 +50,22 @@ def list_games(root: Path, split: str, kinds: Sequence[str]) -> list[str]:
     """Ids of the games of these kinds, sorted; reads names and the end of each file only.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or a folder cannot be read.
     """
-    ids = []
+    try:
+        ids = sorted(_scan(root, split, kinds))
+    except OSError as error:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}){_how_to_get(root.parent)}"
+        ) from error
+    if not ids:
+        raise UserError(
+            f"alfworld: no game of {', '.join(kinds)} in {root / split}{_how_to_get(root.parent)}"
+        )
+    return ids
+
+
+def _scan(root: Path, split: str, kinds: Sequence[str]) -> Iterator[str]:
     with os.scandir(root / split) as tasks:
         for task in tasks:
             if task.name.partition("-")[0] not in kinds or _is_left_out(task.name):
@@ -63,12 +76,7 @@ def list_games(root: Path, split: str, kinds: Sequence[str]) -> list[str]:
                 for trial in trials:
                     path = os.path.join(trial.path, GAME_FILE)
                     if not _is_left_out(trial.name) and _may_be_solvable(path):
-                        ids.append(f"{split}/{task.name}/{trial.name}")
-    if not ids:
-        raise UserError(
-            f"alfworld: no game of {', '.join(kinds)} in {root / split}{_how_to_get(root.parent)}"
-        )
-    return sorted(ids)
+                        yield f"{split}/{task.name}/{trial.name}"
 
 
 def kind_of(task_id: str) -> str:
@@ -101,13 +109,17 @@ def read_human_goal(root: Path, task_id: str) -> str:
         UserError: `traj_data.json` is missing or has none.
     """
     path = root / task_id / GOAL_FILE
+    text = _read(path)
     try:
-        return str(json.loads(_read(path))["turk_annotations"]["anns"][0]["task_desc"]).strip()
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        sentence = json.loads(text)["turk_annotations"]["anns"][0]["task_desc"]
+    except (json.JSONDecodeError, RecursionError, KeyError, IndexError, TypeError):
+        sentence = None
+    if not isinstance(sentence, str) or not sentence.strip():
         raise UserError(
             f"{path}: no turk_annotations.anns[0].task_desc, which env.goals = human needs"
             + _how_to_get(root.parent)
-        ) from error
+        )
+    return sentence.strip()
 
 
 def _is_left_out(name: str) -> bool:

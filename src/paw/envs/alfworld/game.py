@@ -127,7 +127,7 @@ def parse_game(text: str) -> Game:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise GameFileError(f"not valid JSON ({error})") from error
     if not isinstance(data, dict):
         raise GameFileError("not a JSON object")
