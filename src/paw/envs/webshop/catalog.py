@@ -35,6 +35,14 @@ FORMAT = 1
 
 NUM_GOALS_NONE = -1
 
+PER_PRODUCT = ("low", "high", "combinations", "order", "categories", "queries")
+"""Columns with one element per product, as `asins`."""
+COLUMNS = (
+    *("asins", "ends", *PER_PRODUCT, "categories_labels", "queries_labels", "num_docs"),
+    *("words", "word_starts", "starts", "denominators", "docs", "codes", "best"),
+)
+"""What stands in a cache directory as .npy files, beside `records.bin`."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -98,8 +106,10 @@ def parse_products(sources: Sources) -> Iterator[Product]:
             yield parse_product(raw, annotation)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{sources.products}: product {asin} is malformed ({error!r}); fetch it again"
+                f"{sources.products}: product {asin!r} is malformed ({error!r}); fetch it again"
             ) from error
+    if not seen:
+        raise UserError(f"{sources.products} holds no product; fetch it again")
 
 
 def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDArray[Any]]:
@@ -154,8 +164,6 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
         builder.add(product.index_text)
         if builder.pending == BLOCK:
             spill()
-    if not asins:
-        raise UserError("the product file holds no product")
     spill()
     if isinstance(records, bytearray):
         columns["records"] = np.frombuffer(bytes(records), np.uint8)
@@ -256,8 +264,35 @@ def cache_root() -> Path:
 
 
 def _load(directory: Path) -> dict[str, NDArray[Any]]:
-    columns = {path.stem: np.load(path, mmap_mode="r") for path in directory.glob("*.npy")}
-    columns["records"] = np.memmap(directory / "records.bin", np.uint8, "r")
+    """The columns that `_build` wrote.
+
+    Raises:
+        UserError: one is missing, cut, or of another length than its fellows.
+    """
+    try:
+        columns = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+        columns["records"] = np.memmap(directory / "records.bin", np.uint8, "r")
+        if any(column.ndim != 1 for column in columns.values()):
+            raise ValueError("a column is not one-dimensional")
+        sizes = {name: len(column) for name, column in columns.items()}
+        for name, size in (
+            *((name, sizes["asins"]) for name in PER_PRODUCT),
+            ("ends", sizes["asins"] + 1),
+            ("records", columns["ends"][-1:].sum()),
+            ("starts", sizes["best"] + 1),
+            ("word_starts", sizes["best"] + 1),
+            ("words", columns["word_starts"][-1:].sum()),
+            ("docs", columns["starts"][-1:].sum()),
+            ("codes", sizes["docs"]),
+            ("num_docs", 1),
+        ):
+            if sizes[name] != size:
+                raise ValueError(f"{name} has {sizes[name]} elements, not {size}")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{directory}: the index of the products is damaged ({error}); delete this directory,"
+            " the next run builds it again"
+        ) from error
     # Plain views: slicing a memmap costs ten times as much.
     return {name: column.view(np.ndarray) for name, column in columns.items()}
 
@@ -280,6 +315,11 @@ def _open(sources: Sources, cache: Path, fingerprint: str) -> Catalog:
             # Whoever else built the same columns meanwhile built the same bytes.
             if not directory.is_dir():
                 work.rename(directory)
+        except OSError as error:
+            raise UserError(
+                f"env.cache_dir: cannot write {directory} ({error.strerror}); name another"
+                " directory"
+            ) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return Catalog(_load(directory), sources.human)

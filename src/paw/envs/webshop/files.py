@@ -35,7 +35,10 @@ def _open(path: Path) -> BinaryIO:
         return cast(BinaryIO, gzip.open(path, "rb"))
     raw = path.open("rb")
     if path.suffix == ".zst":
-        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, closefd=True))
+        reader = zstandard.ZstdDecompressor().stream_reader(
+            raw, closefd=True, read_across_frames=True
+        )
+        return cast(BinaryIO, reader)
     return raw
 
 
@@ -49,10 +52,12 @@ def reading(path: Path) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise UserError(f"{path} is truncated or damaged ({error}); fetch it again") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}; fetch it again") from error
     except (ValueError, RecursionError) as error:
         # json, msgspec and UTF-8 errors are all ValueErrors.
-        raise UserError(f"{path} is damaged or of another format ({error})") from error
+        raise UserError(
+            f"{path} is damaged or of another format ({error}); fetch it again"
+        ) from error
 
 
 def read(path: Path) -> bytes:

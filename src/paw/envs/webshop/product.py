@@ -109,4 +109,6 @@ def parse_product(raw: dict[str, Any], annotation: Annotation) -> Product:
 def check(raw: Any, number: int, path: object) -> None:
     """A UserError if an element of the product file is no product at all."""
     if not isinstance(raw, dict) or not isinstance(raw.get("asin"), str):
-        raise UserError(f"{path}: element number {number} is no product with an asin")
+        raise UserError(
+            f"{path}: element number {number} is no product with an asin; fetch it again"
+        )
