@@ -137,6 +137,13 @@ class BM25:
         self._starts = map_array(self.directory / "postings.npy")
         self._term_ends = map_array(self.directory / "term_ends.npy")
         self._term_bytes = map_array(self.directory / "terms.npy")
+        last = self._starts[-1:].sum()
+        if not len(self._documents) == len(self._impacts) == last:
+            raise ValueError("documents.npy, impacts.npy and postings.npy do not fit together")
+        if len(self._term_ends) != len(self._starts) or self._term_ends[-1:].sum() != len(
+            self._term_bytes
+        ):
+            raise ValueError("terms.npy, term_ends.npy and postings.npy do not fit together")
         self._postings = functools.lru_cache(maxsize=65536)(self._find_postings)
 
     def __reduce__(self) -> tuple[type["BM25"], tuple[Path]]:

@@ -163,6 +163,14 @@ class Dense:
         self._facts = json.loads((self.directory / "index.json").read_text(encoding="utf-8"))
         self._store = PassageStore(directory)
         self._vectors = np.load(self.directory / "vectors.npy", mmap_mode="r")
+        missing = {"encoder", "dimensions", "prefixes", "pooling", "max_tokens"} - set(self._facts)
+        if missing:
+            raise ValueError(f"index.json has no {', '.join(sorted(missing))}")
+        if not Path(self._facts["encoder"]).is_dir():
+            raise UserError(
+                f"{directory}: its encoder {self._facts['encoder']} is not there; put it back or"
+                " build the index again"
+            )
         if self._vectors.shape != (len(self._store), self._facts["dimensions"]):
             raise ValueError(f"vectors of shape {self._vectors.shape}")
         self._encoder: Encoder | None = None

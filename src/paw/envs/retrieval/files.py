@@ -34,7 +34,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
     if magic == PARQUET_MAGIC:
         yield from _parquet_rows(path)
         return
@@ -44,7 +44,9 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: not a JSON object ({error})") from error
+            raise UserError(
+                f"{path}, line {number}: not a JSON object ({error}); one a line is wanted"
+            ) from error
         if not isinstance(row, dict):
             kind = type(row).__name__
             raise UserError(f"{path}, line {number}: a JSON object is wanted, not a {kind}")
@@ -121,10 +123,15 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _unreadable(path: str | Path, error: OSError) -> UserError:
+    reason = error.strerror or error
+    return UserError(f"cannot read {path}: {reason}; name a JSON-lines or Parquet file")
+
+
 def file_hash(path: str | Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error

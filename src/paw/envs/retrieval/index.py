@@ -18,6 +18,7 @@ from paw.errors import UserError
 
 FORMAT = 1
 FACTS = "index.json"
+BUILD_AGAIN = "delete the directory and build the index again"
 
 
 def build_index(
@@ -94,10 +95,11 @@ def index_facts(directory: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{directory} is no index (no {FACTS}); build one: paw retriever index CORPUS -o DIR"
         ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} ({error}); build the index again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot read {path} ({reason}); {BUILD_AGAIN}") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise UserError(f"{path}: not of format {FORMAT}; build the index again")
+        raise UserError(f"{path}: not of format {FORMAT}; {BUILD_AGAIN}")
     return facts
 
 
@@ -115,7 +117,7 @@ def open_index(directory: str | Path) -> Retriever:
             return dense.Dense(directory)
         return bm25.BM25(directory)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{directory}: the index is damaged ({error}); build it again") from error
+        raise UserError(f"{directory}: the index is damaged ({error}); {BUILD_AGAIN}") from error
 
 
 def cache_directory() -> Path:

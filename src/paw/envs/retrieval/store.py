@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paw.envs.retrieval.base import Passage, split_contents
+from paw.envs.retrieval.base import Passage, RetrievalError, split_contents
 from paw.envs.retrieval.files import clean, read_rows
 from paw.errors import UserError
 
@@ -90,7 +90,7 @@ class PassageWriter:
             UserError: no passage at all, or an id that stands twice.
         """
         if not self._lines:
-            raise UserError(f"{corpus} has no passage")
+            raise UserError(f"{corpus} has no passage; one a line is wanted")
         spans = np.array(self._spans, dtype=np.int64).reshape(-1, 4)
         np.save(self.directory / "spans.npy", spans)
         rank = np.arange(len(spans))
@@ -111,15 +111,22 @@ class PassageWriter:
 
 
 class PassageStore:
-    """Reads passages by place. Picklable: a copy maps the same file."""
+    """Reads passages by place. Picklable: a copy maps the same file.
+
+    Raises:
+        OSError, ValueError, EOFError: a file is missing or damaged.
+    """
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self._spans = map_array(self.directory / "spans.npy")
         with (self.directory / "passages.bin").open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if self._spans.ndim != 2 or self._spans[-1].max() > len(self._bytes):
-            raise UserError(f"{directory}: the index is damaged; build it again")
+        if self._spans.dtype != np.int64 or self._spans.shape[1:] != (4,) or not len(self._spans):
+            raise ValueError("spans.npy is no table of four boundaries a passage")
+        # The records stand in the order of the corpus: the last id need not be the last record.
+        if self._spans[:, 3].max() != len(self._bytes):
+            raise ValueError("passages.bin is not as long as spans.npy says")
 
     def __reduce__(self) -> tuple[type["PassageStore"], tuple[Path]]:
         return PassageStore, (self.directory,)
@@ -136,18 +143,26 @@ class PassageStore:
     def id(self, place: int) -> str:
         """The id of passage number `place`."""
         start, end = self._spans[place, :2].tolist()
-        return self._bytes[start:end].decode()
+        return self._decode(self._bytes[start:end])
 
     def get(self, place: int, score: float = 0.0) -> Passage:
         """Passage number `place`, in the order of ids."""
         a, b, c, d = self._spans[place].tolist()
         record = self._bytes[a:d]
         return Passage(
-            record[: b - a].decode(),
-            record[b - a : c - a].decode(),
-            record[c - a :].decode(),
+            self._decode(record[: b - a]),
+            self._decode(record[b - a : c - a]),
+            self._decode(record[c - a :]),
             score,
         )
+
+    def _decode(self, text: bytes) -> str:
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            raise RetrievalError(
+                f"{self.directory}: passages.bin is damaged ({error}); build the index again"
+            ) from error
 
     def find(self, passage_id: str) -> Passage | None:
         """The passage of that id."""

@@ -87,7 +87,8 @@ class SearchQA(TaskSource):
         else:
             self._add(split, read_split(_data_folder(folder, "the questions"), split))
         if not self._questions:
-            raise UserError(f"search_qa: {questions} has no question")
+            where = f"split {split!r} in {folder}" if questions is None else questions
+            raise UserError(f"search_qa: {where} has no question; fetch the file again")
         self._numbers = {task.id: i for i, (task, _) in enumerate(self._questions)}
         self._facts: dict[str, Any] | None = None
         self._retriever = _find_retriever(retriever, corpus, folder)

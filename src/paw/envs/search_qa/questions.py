@@ -109,7 +109,9 @@ def _question(row: Mapping[str, Any], where: str) -> str:
         marked = [part for part in parts if isinstance(part, str) and "Question:" in part]
         text = marked[-1].rpartition("Question:")[2].strip().partition("\n")[0] if marked else None
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f'{where}: no question (fields "question" or "prompt" with "Question: …")')
+        raise UserError(
+            f'{where}: no question ("question", or "prompt" with "Question: …", is wanted)'
+        )
     text = " ".join(clean(text).split())
     return text if text.endswith("?") else text + "?"
 
@@ -129,7 +131,7 @@ def _golds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers) or not answers:
         raise UserError(
             f'{where}: no gold answers (a list of strings as "golden_answers", or '
-            '"reward_model.ground_truth.target")'
+            '"reward_model.ground_truth.target", is wanted)'
         )
     return tuple(dict.fromkeys(clean(a).strip() for a in answers if normalize_answer(a)))
 
