@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=_positive, help="the first N; default: every task once")
+    evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
     evaluate.add_argument("--seed", type=_natural, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")

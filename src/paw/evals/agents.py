@@ -2,8 +2,8 @@
 
 `plain`: the paper's prompt (`tags`, `window`), as a trained policy is asked.
 `react`: thought and action in a growing conversation, as in ReAct (arXiv 2210.03629).
-`reflexion`: `react` with several trials a task; after a failed one the model writes down what to do
-better and reads it in the next (Reflexion, arXiv 2303.11366).
+`reflexion`: `react` with several trials a task; after one that is not won the model writes down
+what to do better and reads it in the next (Reflexion, arXiv 2303.11366).
 """
 
 import re
@@ -186,7 +186,7 @@ class React:
 def reflection_messages(
     task: Task, past: Sequence[Turn], end: str, reflections: Sequence[str]
 ) -> list[Message]:
-    """Asks for a reflection on a failed trial that showed `end` at last."""
+    """Asks for a reflection on a trial that was not won and showed `end` at last."""
     record = "\n".join(f"Observation: {t.observation}\n{t.response or t.command}" for t in past)
     earlier = "".join(f"\n- {' '.join(r.split())}" for r in reflections[-NUM_REFLECTIONS:])
     parts = [

@@ -49,7 +49,7 @@ class Setup:
 
 @dataclass(slots=True)
 class Tokens:
-    """What an episode used, failed trials and reflections included."""
+    """What an episode used, all trials and reflections included."""
 
     num_requests: int = 0
     num_uncounted: int = 0
