@@ -179,7 +179,7 @@ def schedule(level: int) -> tuple[str, ...]:
     return tuple(kind for _, kind in sorted(spread))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def generate(split: str, level: int, number: int) -> Game:
     """Game `number` of a split and level."""
     rng = Random(f"household/{split}/{level}/{number}")
