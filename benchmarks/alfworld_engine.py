@@ -79,8 +79,8 @@ def install(directory: Path) -> str:
         errors = [line for line in log.read_text().splitlines() if "error" in line.lower()]
         cause = errors[-1].strip() if errors else "pip failed"
         sys.exit(
-            f"--install: no official engine ({cause}); it needs a package index, gcc, g++, make and "
-            f"cmake; the whole story is in {log}"
+            f"--install: no official engine ({cause}); it needs a package index, "
+            f"gcc, g++, make and cmake; the whole story is in {log}"
         )
     print(f"installed in {time.perf_counter() - began:.0f} s")
     return python
