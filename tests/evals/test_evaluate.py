@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.envs.household import Household
-from paw.evals.evaluate import evaluation, summary, wilson_interval
+from paw.evals.evaluate import evaluation, macro_average, summary, wilson_interval
 from paw.types import SampledAction, Task, Trajectory, Transition
 
 TURN = Transition(
@@ -73,3 +73,54 @@ def test_evaluation_by_kind_and_episode():
     }
     assert [e["success"] for e in result["episodes"]] == [True, False, True]
     assert result["success_rate"] == pytest.approx(2 / 3)
+    assert (result["split"], result["num_tasks"]) == ("valid", 200)
+    assert result["source"] == Household("valid").facts()
+    assert result["macro_average"]["success_rate"] == pytest.approx(0.75)  # (1 + 1/2) / 2
+
+
+def test_reasons_of_failure_are_counted():
+    played = [episode(failure="x"), episode(), episode(failure="y"), episode(failure="x")]
+    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
+    assert (result["num_episodes"], result["num_failures"]) == (1, 3)
+    assert result["failures"] == {"x": 2, "y": 1}
+
+
+def test_macro_average_by_hand():
+    """Rates 0.8 and 0: mean 0.4, whatever the numbers of episodes. Lower limits 0.3 and 0 below:
+    0.3 / 2; upper limits 0.1 and 0.3 above: sqrt(0.1) / 2 = 0.15811388. A kind without a usable
+    episode says nothing."""
+    rows = {
+        "nq": {
+            "num_episodes": 10, "success_rate": 0.8, "interval": (0.5, 0.9), "score_mean": 0.9,
+        },
+        "musique": {
+            "num_episodes": 99, "success_rate": 0.0, "interval": (0.0, 0.3), "score_mean": 0.2,
+        },
+        "popqa": {
+            "num_episodes": 0, "success_rate": 0.0, "interval": (0.0, 1.0), "score_mean": None,
+        },
+    }  # fmt: skip
+    average = macro_average(rows)
+    assert average["num_kinds"] == 2
+    assert average["success_rate"] == pytest.approx(0.4)
+    assert average["interval"] == pytest.approx((0.25, 0.55811388))
+    assert average["score_mean"] == pytest.approx(0.55)
+    assert macro_average({})["interval"] == (0.0, 1.0)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=7))
+def test_macro_average_of_one_kind_is_that_kind_and_of_many_lies_between(pairs):
+    rows = {}
+    for number, (wins, count) in enumerate(pairs):
+        wins = min(wins, count)
+        rows[str(number)] = {
+            "num_episodes": count, "success_rate": wins / count, "score_mean": None,
+            "interval": wilson_interval(wins, count),
+        }  # fmt: skip
+    average = macro_average(rows)
+    low, high = average["interval"]
+    assert low <= average["success_rate"] <= high
+    if len(rows) == 1:
+        assert (low, high) == pytest.approx(rows["0"]["interval"])
+    assert high - low <= max(r["interval"][1] - r["interval"][0] for r in rows.values()) + 1e-12
