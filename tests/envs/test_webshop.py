@@ -234,6 +234,26 @@ def test_expert_succeeds(shop_dir, kind, observation):
         assert result.success, task
 
 
+@pytest.mark.parametrize("observation", ["text", "text_rich"])
+def test_expert_that_clicks_what_is_shown(shop_dir, observation):
+    # A page shows `B000000001` and `Buy Now`; the commands are the same in small letters.
+    source = shop(shop_dir, observation=observation)
+    plain, shown = (source.expert(source[0], kind="oracle", as_shown=a) for a in (False, True))
+    env = source.open(source[0])
+    seen, clicks = env.reset(), []
+    while not env._ended:
+        command, small = shown.act(seen), plain.act(seen)
+        assert command.lower() == small.lower()
+        if command.startswith("click["):
+            assert command[6:-1] in seen.text
+            clicks.append(command)
+        result = env.step(command)
+        assert result.valid
+        seen = result.observation
+    assert clicks[-1] == "click[Buy Now]"
+    assert result.success
+
+
 def test_expert_says_what_is_junk(shop_dir):
     source = shop(shop_dir)
     junk = valid = 0
