@@ -30,6 +30,8 @@ from paw.errors import UserError
 
 RESULTS = 50
 """Products that a search returns at most."""
+MAX_QUERY_CHARS = 10_000
+"""Longer queries are cut, so that none holds up the other sessions; Lucene refuses 1,025 terms."""
 FORMAT = 1
 """Version of the columns on disk; another one is built anew."""
 
@@ -242,7 +244,8 @@ class Catalog:
         return (self._search if len(query) < 2_000 else self._rank)(query)
 
     def _rank(self, query: str) -> Sequence[int]:
-        return tuple(int(i) for i in self.index.search(analyze(query), RESULTS)[0])
+        terms = analyze(query[:MAX_QUERY_CHARS])
+        return tuple(int(i) for i in self.index.search(terms, RESULTS)[0])
 
     def labelled(self, kind: str, label: str) -> NDArray[np.int64]:
         """Positions of all products of one of the "categories" or "queries"."""
