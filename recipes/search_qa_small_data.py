@@ -12,8 +12,8 @@ from the seed 0 and the same every time:
    stands in the first 25 words of the passage that BM25 finds first, split in half by parity;
    `heldout.jsonl`: those of eval_nq;
  - `warm.jsonl`: cloze and `warm_nq`, each of the latter eight times, for the warm start;
- - `start/`: a model with fresh weights and a byte-level BPE of the corpus in which capitals are marks
-   of their own, so that "smoke gets in your eyes" shares its tokens with the title.
+ - `start/`: a model with fresh weights and a byte-level BPE of the corpus in which a capital is a
+   mark of its own, so that "smoke gets in your eyes" shares its tokens with the title.
 
 Passages that are evidence for a question of eval_nq make no cloze question.
 """
@@ -63,10 +63,12 @@ NAME = re.compile(r"[A-Z][\w'’]+(?:[ -](?:(?:of|the|de|van|von|and the) )?[A-Z
 SENTENCE = re.compile(r"(?<=[a-z\d)\"”][.!?]) +(?=[A-Z\"“])")
 WHERE = ("in", "at", "from", "near", "of", "to")
 COMMON = frozenset(
-    "The A An In It He She They His Her Its This These After On At As During For When While Although"
-    " However By From With Their There Some Both Each One Two Three Many Most Since Before Following"
-    " Under".split()
-)
+    {"The", "A", "An", "In", "It", "He", "She", "They", "His", "Her", "Its", "This", "These",
+     "After", "On", "At", "As", "During", "For", "When", "While", "Although", "However", "By",
+     "From", "With", "Their", "There", "Some", "Both", "Each", "One", "Two", "Three", "Many",
+     "Most", "Since", "Before", "Following", "Under"}
+)  # fmt: skip
+"""Capitalised by the beginning of a sentence alone."""
 
 
 def main() -> None:
@@ -195,7 +197,7 @@ def cloze_questions(
 
 
 def people(passages: Sequence[Passage]) -> frozenset[str]:
-    """First names: the first word of at least two titles whose passage says "(born" or "(date –"."""
+    """First names: first words of at least two titles whose passage has "(born" or "(1900 –"."""
     born = re.compile(rf"\((?:born|[^)]*{YEAR} ?[–-])")
     counts = Counter(
         p.title.split()[0]
@@ -269,9 +271,7 @@ def candidates(sentence: str, first_names: frozenset[str]) -> list[tuple[int, in
         if start >= end or not free(start, end) or len(sentence[start:end].split()) > 5:
             continue
         previous = sentence[:start].split()[-1:] or [""]
-        if first in first_names and " " in sentence[start:end]:
-            kind = "who"
-        elif previous[0] == "by":
+        if (first in first_names and " " in sentence[start:end]) or previous[0] == "by":
             kind = "who"
         elif previous[0] in WHERE:
             kind = "where"
