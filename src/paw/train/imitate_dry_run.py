@@ -141,7 +141,7 @@ def _demonstrations(source: TaskSource, config: Config) -> tuple[int, list[Demon
         f"{settings.demonstrations:,} episodes of the expert (noise {settings.noise:g}, junk "
         f"{settings.junk:g}); of {count} tried it won {len(sample)}, in "
         f"{fmean(len(d.responses) for d in sample):.1f} turns; all take about "
-        f"{settings.demonstrations * seconds / 60:.1f} min"
+        f"{_span(settings.demonstrations * seconds)}"
     )
     return round(settings.demonstrations * len(sample) / count), sample, text
 
@@ -191,6 +191,10 @@ def _token_rows(
         text = f"a row of {longest:,} tokens is longer than imitate.max_positions"
         rows.append(("warn", f"{text} = {settings.max_positions:,}: raise it"))
     return rows
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _until(success: float | None) -> str:
