@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,36 @@ def test_models_that_cannot_be_had(corpus: Path, tmp_path: Path, model: Path) ->
     with pytest.raises(UserError, match="mean or cls"):
         build_index(corpus, tmp_path / "index", progress=False, encoder=model, pooling="max")
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("name", ["index.json", "vectors.npy", "spans.npy", "passages.bin"])
+@pytest.mark.parametrize("how", ["missing", "empty", "cut", "directory"])
+def test_damaged_files_are_one_line(index: Path, tmp_path: Path, name: str, how: str) -> None:
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    data = (copy / name).read_bytes()
+    (copy / name).unlink()
+    if how == "directory":
+        (copy / name).mkdir()
+    elif how != "missing":
+        (copy / name).write_bytes(data[: len(data) // 2] if how == "cut" else b"")
+    with pytest.raises(UserError, match="build") as caught:
+        open_index(copy)
+    assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fact", ["encoder", "dimensions", "prefixes", "pooling", "max_tokens"])
+def test_facts_that_are_missing(index: Path, tmp_path: Path, fact: str) -> None:
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    facts = index_facts(copy)
+    del facts[fact]
+    (copy / "index.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=f"index.json has no {fact}.*; .* build the index again"):
+        open_index(copy)
+
+
+def test_an_encoder_that_was_moved_is_missed_at_once(index: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    facts = index_facts(copy) | {"encoder": str(tmp_path / "gone")}
+    (copy / "index.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"encoder .*gone is not there"):
+        open_index(copy)
