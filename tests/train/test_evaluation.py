@@ -1,0 +1,62 @@
+"""`paw eval` of a policy: what the result holds and what is printed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from paw.envs.household import Household
+from paw.train.evaluation import print_evaluation
+
+from .tiny_runs import ForkServer
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_the_result_says_what_it_was_got_with(server: ForkServer, policy: Path, tmp_path: Path):
+    """`--env.split` means `--split`, and the options of the environment count."""
+    output = tmp_path / "result.json"
+    finished = server.run(
+        [
+            "eval", str(policy), "--env.split", "test", "--env.level", "2", "--episodes", "3",
+            "--eval.max_turns", "2", "--rollout.max_prompt_tokens", "400",
+            "--rollout.max_response_tokens", "4", "--rollout.workers", "0",
+            "-o", str(output),
+        ]
+    )  # fmt: skip
+    assert finished.code == 0, finished.err
+    assert "household test: the first 3 of 200 tasks, at most 2 turns" in finished.out
+    assert "level 2" in finished.out and "failed" not in finished.out
+    result = json.loads(output.read_text())
+    assert result["source"] == Household("test", level=2).facts()
+    assert (result["split"], result["num_tasks"], result["num_episodes"]) == ("test", 200, 3)
+    assert (result["max_turns"], result["max_response_tokens"]) == (2, 4)
+    assert (result["context"], result["validity"]) == ("window", "accepted")
+    assert result["env_options"] == {"level": 2}
+    assert sum(row["num_episodes"] for row in result["by_kind"].values()) == 3
+
+
+def test_two_splits_are_refused(server: ForkServer, policy: Path):
+    finished = server.run(["eval", str(policy), "--split", "test", "--env.split=valid"])
+    assert (finished.code, finished.err) == (2, "paw: eval: --split test or --env.split valid?\n")
+
+
+def test_scores_are_shown_where_they_say_more_than_success(capsys):
+    """WebShop's score does; ALFWorld's is its success. 12 of 5 tasks: more than once."""
+    row = {
+        "num_episodes": 12, "success_rate": 0.25, "interval": (0.1, 0.5), "score_mean": 0.25,
+        "turns_mean": 3.0, "valid_action_rate": 0.5,
+    }  # fmt: skip
+    result = row | {
+        "env": "webshop", "split": "dev", "num_tasks": 5, "num_failures": 0, "failures": {},
+        "max_turns": 15, "temperature": 0.4, "seed": 0, "model": "m", "by_kind": {"beauty": row},
+        "source": {"name": "webshop", "num_products": 1000, "catalog_sha256": "0123456789abcdef"},
+    }  # fmt: skip
+    print_evaluation(result)
+    out = capsys.readouterr().out
+    assert "webshop dev: all 5 tasks in 12 episodes" in out
+    assert "num_products 1,000, catalog_sha256 0123456789ab\n" in out
+    assert "25.0%  [10.0%, 50.0%]" in out and "50.0%      12" in out and "score" not in out
+    print_evaluation(result | {"score_mean": 0.6, "by_kind": {"beauty": row | {"score_mean": 0.6}}})
+    out = capsys.readouterr().out
+    assert "score" in out and "0.600" in out
