@@ -48,6 +48,14 @@ def test_layers_overlay_from_left_to_right(tmp_path: Path):
     assert (config.rollout.groups, config.rollout.group_size) == (2, 1)
 
 
+def test_a_card_speaks_of_its_own_environment_only():
+    card = {"env": {"name": "search_qa", "top_k": 1}, "rollout": {"max_turns": 3}}
+    assert resolve([], [], card).env.options == {"top_k": 1}
+    assert resolve([], ["--env.name", "search_qa"], card).env.options == {"top_k": 1}
+    other = resolve([], ["--env.name", "household"], card)
+    assert (other.env.name, other.env.options, other.rollout.max_turns) == ("household", {}, 3)
+
+
 @pytest.mark.parametrize(
     ("flags", "value"),
     [

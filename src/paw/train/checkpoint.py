@@ -13,7 +13,6 @@ import os
 import pickle
 import re
 import shutil
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from paw.model.policy import Policy
 from paw.train.config import Config
 from paw.train.learner import Learner
 from paw.train.locate import CARD, complete, name_of, newest_checkpoint, read_card, resolve_model
-from paw.train.settings import to_toml
+from paw.train.settings import toml_line
 
 __all__ = [
     "card_text",
@@ -48,21 +47,24 @@ CARD_KEYS = {
     ),
     "eval": ("max_turns",),
 }  # fmt: skip
-"""What a policy remembers of its training: how to prompt it."""
+"""What a policy remembers of its training, beside the environment's options: how to prompt it."""
 
 
 def card_text(config: Config) -> str:
     """The card of a policy trained under `config`."""
-    whole = tomllib.loads(to_toml(config))
     lines = ["# How this policy was trained to be prompted; a layer below your own configuration."]
     for table, keys in CARD_KEYS.items():
+        values = {key: getattr(getattr(config, table), key) for key in keys}
+        if table == "env":
+            values |= {k: v for k, v in config.env.options.items() if not _is_place(v)}
         lines.append(f"[{table}]")
-        for key in keys:
-            if key not in whole[table]:
-                continue
-            value = whole[table][key]
-            lines.append(f"{key} = {value}" if isinstance(value, int) else f'{key} = "{value}"')
+        lines += [toml_line(key, value) for key, value in values.items() if value is not None]
     return "\n".join(lines) + "\n"
+
+
+def _is_place(value: Any) -> bool:
+    """A path or an address: true of one machine only."""
+    return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
 def save_policy(

@@ -77,12 +77,14 @@ def resolve(
         UserError: unknown table or key (with the nearest known one and the file), wrong type, a
             value out of its range, an unreadable file.
     """
-    given = parse_flags(flags)
-    layers = [("the policy's card: ", card or {})]
-    layers += [(f"{file}: ", read_toml(file)) for file in files]
+    given = [(f"{file}: ", read_toml(file)) for file in files] + [("--", parse_flags(flags))]
+    card = dict(card or {})
+    names = [layer["env"]["name"] for _, layer in given if "name" in layer.get("env", {})]
+    if names and names[-1] != card.get("env", {}).get("name"):
+        card.pop("env", None)  # options of another environment
     merged: Table = {}
     origin: dict[str, str] = {}
-    for where, layer in [*layers, ("--", given)]:
+    for where, layer in [("the policy's card: ", card), *given]:
         for name, table in layer.items():
             merged.setdefault(name, {}).update(table)
             origin |= {f"{name}.{key}": where for key in table}
@@ -268,9 +270,14 @@ def to_toml(config: Config) -> str:
         for key, value in {**table, **options}.items():
             if value is None:
                 continue  # TOML has no null; the default of these keys is None
-            lines.append(f"{_toml_key(key)} = {_toml_value(value)}")
+            lines.append(toml_line(key, value))
         lines.append("")
     return "\n".join(lines)
+
+
+def toml_line(key: str, value: Any) -> str:
+    """`key = value` as TOML."""
+    return f"{_toml_key(key)} = {_toml_value(value)}"
 
 
 def changes(old: Config, new: Config, ignore: Iterable[str]) -> list[str]:
