@@ -63,14 +63,55 @@ def test_splits_are_disjoint(tmp_path):
     assert not owners[0] & owners[1] and not (owners[0] | owners[1]) & owners[2]
 
 
-def test_seed_sets_order_and_prices(shop_dir):
-    limits, orders = set(), set()
-    for seed in range(8):
-        goals = list(shop(shop_dir, seed=seed)._goals)
-        limits.add(tuple(sorted(goal.price_upper for goal in goals)))
-        orders.add(tuple((goal.asin, *goal.options) for goal in goals))
-        assert goals == list(shop(shop_dir, seed=seed)._goals)
-    assert len(limits) > 1 and len(orders) > 1
+def test_seed_sets_prices_and_shuffle_seed_the_order(shop_dir):
+    def goals(**seeds):
+        return list(shop(shop_dir, **seeds)._goals)
+
+    def order(goals):
+        return [(goal.asin, *goal.options) for goal in goals]
+
+    def limits(goals):
+        return sorted(goal.price_upper for goal in goals)
+
+    official = goals()
+    of_seed = [goals(seed=seed) for seed in range(8)]
+    of_shuffle = [goals(shuffle_seed=seed) for seed in range(8)]
+    assert all(order(other) == order(official) for other in of_seed)
+    assert all(limits(other) == limits(official) for other in of_shuffle)
+    assert len({tuple(limits(other)) for other in of_seed}) > 1
+    assert len({tuple(order(other)) for other in of_shuffle}) > 1
+    assert of_seed[3] == goals(seed=3) and of_shuffle[3] == goals(shuffle_seed=3)
+
+
+def test_product_split_hangs_on_the_order_alone(tmp_path):
+    names = [f"B{i:09d}" for i in range(40)]
+    notes = {asin: {**ANNOTATIONS["B000000001"]} for asin in names}
+    write(tmp_path, items_shuffle_1000=[product(a, a) for a in names], items_ins_v2_1000=notes)
+
+    def products(**seeds):
+        source = shop(tmp_path, "test", product_split=True, **seeds)
+        return {source._goal(task).asin for task in source}
+
+    assert products(seed=5) == products()
+    assert len({frozenset(products(shuffle_seed=seed)) for seed in range(4)}) > 1
+
+
+def test_task_ids_name_both_seeds(shop_dir):
+    sources = [
+        shop(shop_dir, seed=seed, shuffle_seed=shuffle) for seed in (0, 233) for shuffle in (0, 233)
+    ]
+    assert [source[1].id for source in sources] == [
+        "synthetic-0-shuffle0-1", "synthetic-0-1", "synthetic-233-shuffle0-1", "synthetic-233-1",
+    ]  # fmt: skip
+    for i, source in enumerate(sources):
+        assert (source.facts()["seed"], source.facts()["shuffle_seed"]) == (
+            (0, 0), (0, 233), (233, 0), (233, 233),
+        )[i]  # fmt: skip
+        for other in sources[:i] + sources[i + 1 :]:
+            with pytest.raises(ValueError, match="is no task of"):
+                source.open(other[1])
+    with pytest.raises(UserError, match=r"env\.shuffle_seed must be an integer"):
+        shop(shop_dir, shuffle_seed="233")
 
 
 def test_one_catalogue_for_all(shop_dir):

@@ -1,7 +1,8 @@
 """Shopping goals: what is asked, at which price, in the official order.
 
-The original draws range prices and price limits from Python's global generator while it loads, and
-shuffles with seed 233. Here both draws have one seed, so that the goals are the same everywhere.
+The original draws range prices and price limits from Python's global generator while it loads,
+unseeded, and shuffles with seed 233. Here the draws have a seed too, so that the goals are the same
+everywhere; the shuffle has its own, so that other prices leave the order and the splits alone.
 """
 
 import random
@@ -19,6 +20,8 @@ from paw.envs.webshop.product import HumanInstruction
 from paw.errors import UserError
 
 NO_LIMIT = 1_000_000
+SHUFFLE_SEED = 233
+"""Of the official order."""
 MOST_GOALS = 50_000_000
 TEST, DEV = 500, 1_500
 """Goals 0 to 499 are the test split, 500 to 1499 the dev split, the rest is for training."""
@@ -59,13 +62,13 @@ class Goals(Sequence[Goal]):
     prices: NDArray[np.float64]
     """[products] price of every product, a sampled one for ranges."""
 
-    def __init__(self, catalog: Catalog, seed: int) -> None:
+    def __init__(self, catalog: Catalog, seed: int, shuffle_seed: int = SHUFFLE_SEED) -> None:
         self.catalog = catalog
         draws = random.Random(seed)
         self.prices = catalog.draw_prices(draws.uniform)
         num_goals = self._collect(draws)
         self._order = array("I", range(num_goals))
-        random.Random(seed).shuffle(self._order)
+        random.Random(shuffle_seed).shuffle(self._order)
 
     def _collect(self, draws: random.Random) -> int:
         raise NotImplementedError

@@ -13,7 +13,14 @@ import numpy as np
 from paw.envs.base import Observation, StepResult, TaskSource, digest
 from paw.envs.webshop.catalog import Catalog, open_catalog
 from paw.envs.webshop.expert import WebShopExpert
-from paw.envs.webshop.goals import DEV, TEST, Goals, HumanGoals, SyntheticGoals
+from paw.envs.webshop.goals import (
+    DEV,
+    SHUFFLE_SEED,
+    TEST,
+    Goals,
+    HumanGoals,
+    SyntheticGoals,
+)
 from paw.envs.webshop.reward import rule_nouns, spacy_nouns
 from paw.envs.webshop.session import Session, Shop
 from paw.errors import UserError, nearest
@@ -92,7 +99,8 @@ class WebShop(TaskSource):
         products: `1000`, `full`, or `auto` for the first of them that `data_dir` holds.
         goals: `synthetic` or `human` instructions.
         observation: `text` (pieces joined by [SEP]) or `text_rich` (lines, buttons marked).
-        seed: of sampled prices, price limits and the order of the goals; official: 233.
+        seed: of sampled prices and price limits; the original's are unseeded.
+        shuffle_seed: of the order of the goals and so of the splits; official: 233.
         show_attributes: product pages have an Attributes tab.
         matching: of options in the score, `official` or `repaired` (a value matches itself).
         tagger: of title nouns in the score, `rule` or the original's `spacy` model.
@@ -114,6 +122,7 @@ class WebShop(TaskSource):
         goals: str = "synthetic",
         observation: str = "text",
         seed: int = 233,
+        shuffle_seed: int = SHUFFLE_SEED,
         show_attributes: bool = False,
         matching: str = "official",
         tagger: str = "rule",
@@ -127,8 +136,9 @@ class WebShop(TaskSource):
         _choice("observation", observation, ("text", "text_rich"))
         _choice("matching", matching, ("official", "repaired"))
         _choice("tagger", tagger, ("rule", "spacy"))
-        if not isinstance(seed, int):
-            raise UserError(f"env.seed must be an integer, not {seed!r}")
+        for option, value in (("seed", seed), ("shuffle_seed", shuffle_seed)):
+            if not isinstance(value, int):
+                raise UserError(f"env.{option} must be an integer, not {value!r}")
         data_dir = data_dir or os.environ.get("WEBSHOP_DATA")
         if not data_dir:
             raise UserError(
@@ -139,11 +149,13 @@ class WebShop(TaskSource):
         cache = Path(cache_dir).expanduser().absolute() if cache_dir else None
         catalog = open_catalog(directory, products, cache)
         self.split = split
-        self._kind_of_goals, self._seed, self._rich = goals, seed, observation == "text_rich"
+        self._kind_of_goals, self._rich = goals, observation == "text_rich"
+        order = "" if shuffle_seed == SHUFFLE_SEED else f"shuffle{shuffle_seed}-"
+        self._prefix = f"{goals}-{seed}-{order}"
         nouns = spacy_nouns() if tagger == "spacy" else rule_nouns
         self._shop = Shop(catalog, show_attributes, matching, nouns)
-        self._goals = _goals(catalog, goals, seed)
-        self._numbers = _members(self._goals, split, seed, product_split)
+        self._goals = _goals(catalog, goals, seed, shuffle_seed)
+        self._numbers = _members(self._goals, split, shuffle_seed, product_split)
         if not len(self._numbers):
             raise UserError(
                 f"env.split: {split!r} is empty, for these products have"
@@ -159,7 +171,8 @@ class WebShop(TaskSource):
     def facts(self) -> dict[str, Any]:
         """Catalogue, goals, how they were split, and the options that a score depends on."""
         options, catalog = self._arguments, self._shop.catalog
-        shown = ("goals", "seed", "observation", "show_attributes", "matching", "tagger")
+        shown = ["goals", "seed", "shuffle_seed", "observation"]
+        shown += ["show_attributes", "matching", "tagger"]
         return super().facts() | {
             "num_products": len(catalog),
             "catalog_sha256": _catalog_hash(catalog),
@@ -173,10 +186,6 @@ class WebShop(TaskSource):
         """Task number `index` of the split; its kind is the product's category."""
         goal = self._goals[int(self._numbers[index])]
         return Task(f"{self._prefix}{goal.index}", goal.category, goal.instruction)
-
-    @property
-    def _prefix(self) -> str:
-        return f"{self._kind_of_goals}-{self._seed}-"
 
     def _goal(self, task: Task):
         number = task.id.removeprefix(self._prefix)
@@ -206,11 +215,11 @@ def _catalog_hash(catalog: Catalog) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _goals(catalog: Any, kind: str, seed: int) -> Goals:
-    return (SyntheticGoals if kind == "synthetic" else HumanGoals)(catalog, seed)
+def _goals(catalog: Any, kind: str, seed: int, shuffle_seed: int) -> Goals:
+    return (SyntheticGoals if kind == "synthetic" else HumanGoals)(catalog, seed, shuffle_seed)
 
 
-def _members(goals: Goals, split: str, seed: int, by_product: bool) -> Any:
+def _members(goals: Goals, split: str, shuffle_seed: int, by_product: bool) -> Any:
     """Numbers of the split's goals, ascending."""
     if split == "all":
         return range(len(goals))
@@ -219,7 +228,7 @@ def _members(goals: Goals, split: str, seed: int, by_product: bool) -> Any:
         return range(len(goals))[slice(*bounds[split])]
     owners = goals.product_numbers()
     products = np.unique(owners).tolist()
-    random.Random(seed).shuffle(products)
+    random.Random(shuffle_seed).shuffle(products)
     tenth = max(1, len(products) // 10)
     parts = {"test": products[:tenth], "dev": products[tenth : 2 * tenth]}
     parts["train"] = products[2 * tenth :]
