@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -49,8 +50,46 @@ def test_evaluate_prints_one_object(index: Path, tmp_path: Path, capsys):
     assert (result["recall"], result["answer_recall"]) == (0.75, 0.5)
     assert (result["num_questions"], result["top_k"]) == (3, 1)
     assert result["queries_per_second"] > 0
-    assert main(arguments) == 0
-    assert "recall         0.7500  of 2" in capsys.readouterr().out
+
+
+def rows_of(table: str) -> dict[str, list[str]]:
+    """The cells of each row by its name, which ends at two spaces or more."""
+    cells = [re.split(r"  +", line) for line in table.splitlines()]
+    return {name: rest for name, *rest in cells}
+
+
+def test_evaluate_prints_a_row_per_data_set(index: Path, tmp_path: Path, capsys):
+    """Top 1. nq: question a finds one of its two passages, b its one: recall (1/2 + 1) / 2, any 1.
+    mine: d looks for passage 1 and finds 0; its answer "beta" stands there. own has no evidence and
+    no answer but yes: it counts in no mean. Means of the sets (0.75 + 0) / 2, (1 + 0) / 2,
+    (0.5 + 1) / 2; of all three questions with evidence (1/2 + 1 + 0) / 3, 2/3, 2/3."""
+    d = QUESTIONS[0] | {"id": "d", "data_source": "mine", "supporting_ids": ["1"]}
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    (folder / "eval_own.jsonl").write_bytes(lines([QUESTIONS[2]]))
+    (folder / "eval_mixed.jsonl.gz").write_bytes(
+        gzip.compress(lines([d, *(q | {"data_source": "nq"} for q in QUESTIONS[:2])]))
+    )
+    (folder / "train.jsonl").write_bytes(lines([d | {"data_source": "train"}]))
+    expected = {
+        "data set": ["questions", "with evidence", "recall@1", "any@1", "answer@1"],
+        "nq": ["2", "2", "0.7500", "1.0000", "0.5000"],
+        "mine": ["1", "1", "0.0000", "0.0000", "1.0000"],
+        "own": ["1", "0", "-", "-", "-"],
+        "mean of data sets": ["0.3750", "0.5000", "0.7500"],
+        "all questions": ["4", "3", "0.5000", "0.6667", "0.6667"],
+    }
+    files = [str(path) for path in sorted(folder.glob("eval_*"))]
+    for questions in ([str(folder)], files):
+        assert main(["retriever", "evaluate", str(index), *questions, "--top-k", "1"]) == 0
+        table, _, speed = capsys.readouterr().out.rstrip().rpartition("\n")
+        assert rows_of(table) == expected
+        assert list(rows_of(table)) == list(expected)
+        assert speed.endswith(" queries/s")
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_bytes(lines([d | {"data_source": "far", "supporting_ids": ["99"]}]))
+    assert main(["retriever", "evaluate", str(index), *files, str(foreign)]) == 2
+    assert "supporting_ids of data set far" in capsys.readouterr().err
 
 
 def test_mistakes_are_one_line(index: Path, tmp_path: Path, capsys):

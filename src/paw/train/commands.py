@@ -34,9 +34,12 @@ def add_commands(command: Command) -> None:
     index.add_argument("corpus", metavar="CORPUS")
     index.add_argument("-o", "--output", metavar="DIR", required=True)
     index.add_argument("--encoder", metavar="MODEL_DIR", help="a dense index; default: BM25")
-    evaluate = part("evaluate", "search every question and look at what is found")
+    evaluate = part("evaluate", "recall of a retriever per data set: search every question")
     evaluate.add_argument("index", metavar="DIR_OR_URL")
-    evaluate.add_argument("questions", metavar="QUESTIONS")
+    evaluate.add_argument(
+        "questions", metavar="QUESTIONS", nargs="+",
+        help="question files, or a folder with eval_<data set>.jsonl",
+    )  # fmt: skip
     evaluate.add_argument("--top-k", type=_count, default=3, metavar="K")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     serve = part("serve", "serve an index over HTTP (Search-R1's protocol, no authentication)")

@@ -2,10 +2,13 @@
 
 import json
 import sys
+from typing import Any
 
 from paw.envs.retrieval import RetrievalError, build_index, serve
-from paw.envs.search_qa.evaluation import evaluate
+from paw.envs.search_qa.evaluation import RECALLS, evaluate
 from paw.errors import RunFailure
+
+COUNTS = ("num_questions", "num_with_support")
 
 
 def index(corpus: str, output: str, encoder: str | None) -> None:
@@ -19,8 +22,8 @@ def index(corpus: str, output: str, encoder: str | None) -> None:
     print(f"{output}: {facts['num_passages']:,} passages ({facts['kind']}) of {facts['corpus']}")
 
 
-def evaluate_questions(directory: str, questions: str, top_k: int, as_json: bool) -> None:
-    """Print how good a retriever is for a set of questions; see `evaluate` for the numbers.
+def evaluate_questions(directory: str, questions: list[str], top_k: int, as_json: bool) -> None:
+    """Print how good a retriever is for each data set; see `evaluate` for the numbers.
 
     Raises:
         UserError: bad index or questions.
@@ -30,18 +33,33 @@ def evaluate_questions(directory: str, questions: str, top_k: int, as_json: bool
         result = evaluate(directory, questions, top_k)
     except RetrievalError as error:
         raise RunFailure(f"retriever evaluate: {error}") from error
-    if as_json:
-        print(json.dumps(result))
-        return
+    print(json.dumps(result) if as_json else _table(result))
 
-    def share(name: str, count: str) -> str:
-        value = result[name]
-        return f"{name:15}-" if value is None else f"{name:15}{value:.4f}  of {result[count]:,}"
 
-    print(f"{'questions':15}{result['num_questions']:,}, top {top_k}")
-    print(share("recall", "num_with_support"))
-    print(share("answer_recall", "num_with_answer"))
-    print(f"{'queries/s':15}{result['queries_per_second']:.1f}")
+def _table(result: dict[str, Any]) -> str:
+    """One row per data set, their mean, and all questions together."""
+    k = result["top_k"]
+
+    def columns(name: str, *cells: str) -> str:
+        return f"{name:20}" + "".join(f"{cell:>15}" for cell in cells)
+
+    def line(name: str, row: dict[str, Any]) -> str:
+        counts = [f"{row[key]:,}" if key in row else "" for key in COUNTS]
+        shares = ["-" if row[key] is None else f"{row[key]:.4f}" for key in RECALLS]
+        return columns(name, *counts, *shares)
+
+    heads = columns(
+        "data set", "questions", "with evidence", f"recall@{k}", f"any@{k}", f"answer@{k}"
+    )
+    return "\n".join(
+        [
+            heads,
+            *(line(name, row) for name, row in result["data_sets"].items()),
+            line("mean of data sets", result["mean"]),
+            line("all questions", result),
+            f"{result['queries_per_second']:.1f} queries/s",
+        ]
+    )
 
 
 def serve_index(directory: str, host: str, port: int, top_k: int) -> None:
