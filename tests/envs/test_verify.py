@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,47 @@ def test_alfworld_inventory_counts_by_name(tmp_path: Path):
 def test_official_games_are_whole(alfworld_dir: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["data", "alfworld", "--check", str(alfworld_dir), "--split", "valid_seen"]
     assert main(arguments) == 0
-    assert capsys.readouterr().out == "ok    valid_seen  140 of 140 games\n"
+    assert capsys.readouterr().out == "ok    valid_seen  140 of 140 games, contents as released\n"
+
+
+def test_changed_but_readable_games_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ids = [f"valid_seen/{HEAT}/trial_T{i}" for i in (1, 2)]
+    paths = [write_game(tmp_path, id.partition("/")[2], split="valid_seen") for id in ids]
+    paths.append(write_game(tmp_path, f"{HEAT}/trial_T1", split="valid_unseen"))
+    for path in paths:
+        (path.parent / "traj_data.json").touch()
+    whole = game_text()
+    # A release of two games in valid_seen and one in valid_unseen, all of one kind.
+    numbers = dict.fromkeys(alfworld.OFFICIAL, (0, 0, 0, 0))
+    numbers["pick_heat_then_place_in_recep"] = (0, 2, 1, 0)
+    monkeypatch.setattr(alfworld, "OFFICIAL", numbers)
+
+    def contents() -> bytes:
+        return b"".join(alfworld.content(tmp_path / "json_2.1.1", id) for id in ids)
+
+    monkeypatch.setattr(alfworld, "DIGESTS", {"valid_seen": sha256(contents()).hexdigest()})
+
+    def check() -> list[Line]:
+        return alfworld.verify(tmp_path, ["valid_seen"], quietly)
+
+    good = [Line("ok", "valid_seen", "2 of 2 games, contents as released")]
+    assert check() == good
+    paths[1].write_text(json.dumps(json.loads(whole), indent=1, sort_keys=True))
+    assert check() == good  # the same game, written otherwise
+    for old, new in (
+        ("(openable Fridge_bar_01)", "(openable Shelf_bar_01)"),
+        ("put a hot apple in shelf.", "put a hot apple on shelf."),
+        ("take apple 2 from", "take apple 1 from"),
+    ):
+        assert old in whole
+        paths[1].write_text(whole.replace(old, new))
+        counts, changed = check()
+        assert (counts.status, counts.found) == ("ok", "2 of 2 games")
+        assert changed.status == "FAIL" and "differs from the official (digest" in changed.found
+        assert changed.mend.startswith(f"delete {tmp_path / 'json_2.1.1' / 'valid_seen'} and fetch")
+    (unknown,) = alfworld.verify(tmp_path, ["valid_unseen"], quietly)
+    assert unknown.status == "ok" and unknown.found.startswith("1 of 1 games; digest ")
+    assert unknown.found.endswith("…, not on record")
 
 
 # --- webshop

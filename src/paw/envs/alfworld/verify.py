@@ -1,9 +1,11 @@
 """`paw data alfworld`: are the game files of the official release all there and whole?"""
 
+import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from paw.envs.alfworld import files
@@ -26,6 +28,14 @@ OFFICIAL = dict(
     )
 )
 """Games of each kind in each of SPLITS: 3,553, 140, 134 and 200, the release json_2.1.2_tw-pddl."""
+
+DIGESTS = {
+    "train": "2502423cc61a7b46269a819ada2ff5ac18e9f08013147ed9c0a3862647c8c6b1",
+    "valid_seen": "dcc6df6ad4a51a11a976fe82f2429eb58752c34b3eadc1d09d49670be9d270b8",
+}
+"""sha256 of a split's games in order, see `content`; those of valid_unseen and valid_train are not
+recorded. Taken from a copy of the release: problems and goal sentences of its valid_seen are equal
+to those of a second, older copy; no archive of the release itself was at hand."""
 
 SOURCES = """\
 ALFWorld (arXiv 2010.03768), MIT licence. The games, 4,027 files:
@@ -54,7 +64,7 @@ def inventory(folder: Path) -> list[Line]:
 
 
 def verify(folder: Path, splits: Sequence[str], progress: Progress) -> list[Line]:
-    """Read every game of `splits` (default: all four) and count them by kind.
+    """Read every game of `splits` (default: all four), count them by kind, compare their contents.
 
     Raises:
         UserError: no such split.
@@ -85,15 +95,18 @@ def _split(folder: Path, split: str, progress: Progress) -> list[Line]:
     except OSError as error:
         return [Line("FAIL", split, f"cannot be read: {error.strerror}", f"chmod -R u+rX {root}")]
     damaged, without_goal, good = [], 0, Counter[str]()
+    total = hashlib.sha256()
     for task in progress(tasks, len(tasks), f"alfworld {split}"):
         try:
-            files.read_game(root, task)
+            total.update(content(root, task))
         except UserError as error:
             damaged.append(f"{task} ({_reason(error, root / task / GAME_FILE)})")
             continue
         good[files.kind_of(task)] += 1
         without_goal += not (root / task / GOAL_FILE).is_file()
     lines = [_counts(folder, split, good)]
+    if lines[0].status == "ok" and not damaged:
+        lines = _contents(folder, lines[0], total.hexdigest())
     if damaged:
         mend = f"delete them and fetch again: {_get(folder)}"
         lines.append(Line("FAIL", "", f"{len(damaged):,} unreadable: {named(damaged)}", mend))
@@ -121,6 +134,34 @@ def _counts(folder: Path, split: str, good: Counter[str]) -> Line:
         return Line("FAIL", split, found, _get(folder))
     mend = "more than the official release has: results are not comparable with others'"
     return Line("warn" if odd else "ok", split, found, mend if odd else "")
+
+
+def content(root: Path, task: str) -> bytes:
+    """sha256 of what a game is played from: its id, problem, goal sentence and walkthrough.
+
+    Not of the file's bytes: other white space, order of keys or escapes in the JSON, or another
+    domain text, which the engine does not read, make no other game.
+
+    Raises:
+        UserError: the game cannot be read.
+    """
+    game = files.read_game(root, task)
+    problem = json.loads((root / task / GAME_FILE).read_bytes())["pddl_problem"]
+    parts = [task, problem, game.task, game.walkthrough]
+    return hashlib.sha256(json.dumps(parts).encode()).digest()
+
+
+def _contents(folder: Path, counted: Line, digest: str) -> list[Line]:
+    """The line of a split that has all its games, and one more where they are not the official."""
+    split, short = counted.what, digest[:16]
+    official = DIGESTS.get(split)
+    if official is None:
+        return [replace(counted, found=f"{counted.found}; digest {short}…, not on record")]
+    if digest == official:
+        return [replace(counted, found=f"{counted.found}, contents as released")]
+    found = f"one game or more differs from the official (digest {short}…, not {official[:16]}…)"
+    mend = f"delete {folder / GAMES / split} and fetch again: {_get(folder)}"
+    return [counted, Line("FAIL", "", found, mend)]
 
 
 def _official(split: str) -> int:
