@@ -56,10 +56,12 @@ def server(index: Path) -> Iterator[RetrieverServer]:
     server.close()
 
 
-def post(server: RetrieverServer, body: bytes, path: str = "/retrieve") -> tuple[int, Any]:
+def post(
+    server: RetrieverServer, body: bytes, path: str = "/retrieve", method: str = "POST"
+) -> tuple[int, Any]:
     host, port = server.server_address[:2]
     connection = http.client.HTTPConnection(str(host), port, timeout=10)
-    connection.request("POST", path, body)
+    connection.request(method, path, body)
     response = connection.getresponse()
     answer = response.status, json.loads(response.read())
     connection.close()
@@ -97,6 +99,10 @@ def test_both_forms_of_request(server: RetrieverServer) -> None:
         (b'{"queries": ["x"], "topk": 0}', 422, "topk"),
         (b'{"queries": ["x"], "topk": 1e9}', 422, "topk"),
         (b'{"queries": ["x"], "topk": true}', 422, "topk"),
+        (b'{"queries": ["x"], "return_scores": "false"}', 422, "return_scores"),
+        (b'{"queries": ["x"], "return_scores": 0}', 422, "return_scores"),
+        (b'{"queries": ["x"], "return_scores": null}', 200, ""),
+        (b" " * (MAX_BODY_BYTES + (1 << 20)), 413, "at most 8388608 bytes"),
         (json.dumps({"queries": ["x"] * (MAX_QUERIES + 1)}).encode(), 422, "at most"),
         (b'{"queries": ["\\ud800", ""]}', 200, ""),
     ],
@@ -118,6 +124,37 @@ def test_bounds_and_paths(server: RetrieverServer) -> None:
         raw.sendall(b"POST /retrieve HTTP/1.1\r\nContent-Length: 50\r\n\r\n{")
         raw.shutdown(socket.SHUT_WR)  # a cut body is refused, and does not hang
         assert b"400" in raw.recv(100).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/retrieve", 405),
+        ("PUT", "/retrieve/?x=1", 405),
+        ("GET", "/", 404),
+        ("DELETE", "/other", 404),
+        ("POST", "/" + "x" * 100_000, 414),
+        ("GET", "/" + "x" * 10_000_000, 414),
+    ],
+)
+def test_other_methods_and_paths_are_answered_in_json(
+    server: RetrieverServer, method: str, path: str, status: int
+) -> None:
+    found, answer = post(server, b'{"query": "x"}' * 10_000, path, method)
+    assert found == status and isinstance(answer["detail"], str)
+
+
+def test_a_refused_connection_is_not_read_for_ever(
+    server: RetrieverServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paw.envs.retrieval.server.LINGER_SECONDS", 0.2)
+    with socket.create_connection(server.server_address[:2], timeout=10) as raw:
+        raw.sendall(b"POST /retrieve HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n")
+        started = time.monotonic()
+        with pytest.raises(OSError):  # the server hangs up on a client that drips
+            while time.monotonic() < started + 5:
+                raw.sendall(b"x")
+                time.sleep(0.05)
 
 
 def test_client_finds_what_the_index_finds(server: RetrieverServer, index: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ MAX_CONNECTIONS = 256
 IDLE_SECONDS = 30.0
 DRAIN_SECONDS = 10.0
 """What requests in flight get to finish at shutdown."""
+USAGE = "POST /retrieve is all there is"
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 64 << 20
+"""How long and how much of a refused request is still read; see `_Handler.finish`."""
 
 
 class _BadRequest(Exception):
@@ -114,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "paw-retriever"
     sys_version = ""
     timeout = IDLE_SECONDS
+    _refused = False
 
     @property
     def retriever_server(self) -> RetrieverServer:
@@ -125,6 +131,35 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         # without this every answer on a kept connection waits 40 ms for the client's ACK
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def finish(self) -> None:
+        # Closing with unread bytes resets the connection, and a client that is still sending would
+        # see a broken pipe instead of the answer.
+        if self._refused:
+            with contextlib.suppress(OSError):
+                self._linger()
+        super().finish()
+
+    def _linger(self) -> None:
+        self.connection.shutdown(socket.SHUT_WR)
+        deadline, num_left = time.monotonic() + LINGER_SECONDS, LINGER_BYTES
+        while num_left > 0 and (seconds := deadline - time.monotonic()) > 0:
+            self.connection.settimeout(seconds)
+            read = len(self.rfile.read1(min(num_left, 1 << 16)))
+            if not read:
+                return
+            num_left -= read
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses (other methods, over-long or malformed lines), as JSON."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code = HTTPStatus.METHOD_NOT_ALLOWED if self._is_retrieve else HTTPStatus.NOT_FOUND
+            message = USAGE
+        self._refuse(code, message or HTTPStatus(code).phrase)
+
+    @property
+    def _is_retrieve(self) -> bool:
+        return self.path.partition("?")[0].rstrip("/") == "/retrieve"
 
     def do_POST(self) -> None:
         with self.retriever_server.in_flight():
@@ -139,8 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             return self._refuse(400, "the body was cut")
-        if self.path.partition("?")[0].rstrip("/") != "/retrieve":
-            return self._answer(404, {"detail": "POST /retrieve is all there is"})
+        if not self._is_retrieve:
+            return self._answer(404, {"detail": USAGE})
         server = self.retriever_server
         try:
             queries, top_k, with_scores = _read_request(body, server.top_k)
@@ -156,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer without having read the body: the connection cannot be used again."""
-        self.close_connection = True
+        self.close_connection = self._refused = True
         self._answer(status, {"detail": reason})
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
@@ -166,8 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "POST")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """A rollout sends thousands of requests: none is logged."""
@@ -191,7 +229,10 @@ def _read_request(body: bytes, default_top_k: int) -> tuple[list[str], int, bool
     top_k = default_top_k if top_k is None else top_k
     if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= MAX_TOP_K:
         raise _BadRequest(f'"topk" must be a whole number from 1 to {MAX_TOP_K}')
-    return queries, top_k, bool(request.get("return_scores", False))
+    with_scores = request.get("return_scores")
+    if with_scores is not None and not isinstance(with_scores, bool):
+        raise _BadRequest('"return_scores" must be true or false')
+    return queries, top_k, bool(with_scores)
 
 
 def _document(passage: Passage, with_score: bool) -> dict[str, Any]:
