@@ -19,7 +19,17 @@ from paw.errors import UserError
         ("hotpotqa/hotpot_qa", "hotpotqa"),
         ("searchR1_nq", "nq"),
         ("searchR1_2wikimultihopqa", "2wikimultihopqa"),
+        ("hotpot_qa", "hotpotqa"),
+        ("HotpotQA", "hotpotqa"),
+        ("trivia_qa/rc.nocontext", "triviaqa"),
+        ("2wiki", "2wikimultihopqa"),
+        ("2WikiMQA", "2wikimultihopqa"),
+        ("2wiki_multihop_qa", "2wikimultihopqa"),
+        ("natural_questions", "nq"),
+        ("nq_open", "nq"),
+        ("nqopen", "nq"),
         ("My own set", "My own set"),
+        ("trivia", "trivia"),
     ],
 )
 def test_names_of_data_sets(source: str, name: str) -> None:
@@ -108,6 +118,20 @@ def test_questions_that_exact_match_cannot_answer(
     questions = read_questions(write_rows(tmp_path / "own.jsonl", rows))
     assert [question.id for question in questions] == ["q0"]
     assert "1 question(s) left out" in caplog.text
+
+
+def test_all_names_the_sets_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        {"id": "t", "question": "Q", "golden_answers": ["Ans"], "data_source": source}
+        for source in ("hotpot_qa", "2wikimqa", "quiz", "nq")
+    ]
+    write_rows(tmp_path / "test.jsonl", rows)
+    write_rows(tmp_path / "eval_pub.jsonl", rows[2:3])
+    source = SearchQA("all", tmp_path, retriever=Broken())
+    assert [task.kind for task in source] == ["nq", "hotpotqa", "2wikimultihopqa"]
+    assert "left out of the evaluation sets: pub, quiz; known are nq, triviaqa" in caplog.text
+    for split in ("hotpotqa", "hotpot_qa", "quiz"):
+        assert len(SearchQA(split, tmp_path, retriever=Broken())) == 1
 
 
 def test_splits_and_what_goes_wrong(qa_folder: Path, tmp_path: Path) -> None:

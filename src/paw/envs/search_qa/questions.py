@@ -1,5 +1,6 @@
 """Question files: JSON lines of FlashRAG and Search-R1, Parquet of Search-R1 and verl-agent."""
 
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,16 @@ DATA_SETS = (
 )
 """The seven evaluation sets of the protocol."""
 
+ALIASES = {
+    "naturalquestions": "nq",
+    "nqopen": "nq",
+    "2wiki": "2wikimultihopqa",
+    "2wikiqa": "2wikimultihopqa",
+    "2wikimqa": "2wikimultihopqa",
+    "2wikimultihop": "2wikimultihopqa",
+}
+"""Other names of these sets, as one word."""
+
 SUFFIXES = tuple(
     f".{kind}{packed}" for kind in ("jsonl", "parquet", "json") for packed in ("", ".gz", ".zst")
 )
@@ -44,12 +55,14 @@ class Question:
 
 
 def data_set_name(source: str) -> str:
-    """The protocol's name for a `data_source`: "hotpotqa/hotpot_qa" and "searchR1_hotpotqa" give
-    "hotpotqa"; a name that is none of the seven stays as it is."""
-    words = re.split(r"[\W_]+", source.lower())
-    for name in DATA_SETS:
-        if name in words:
-            return name
+    """The protocol's name for a `data_source`: "hotpot_qa" and "searchR1_hotpotqa" give "hotpotqa",
+    "natural_questions" gives "nq"; a name that is none of the seven stays as it is."""
+    words = re.findall(r"[^\W_]+", source.lower())
+    names = {name: name for name in DATA_SETS} | ALIASES
+    # two words may be one name: "hotpot_qa"
+    for part in (*words, *map("".join, itertools.pairwise(words))):
+        if part in names:
+            return names[part]
     return source.strip()
 
 
@@ -154,18 +167,27 @@ def first_file(directory: Path, stems: Iterable[str]) -> Path | None:
 def read_data_sets(directory: Path) -> dict[str, list[Question]]:
     """The questions of every evaluation set that has some in a data folder, as `read_split`.
 
+    Only the seven count; the log names the other sets that are there.
+
     Raises:
         UserError: bad files, or no question of any of the seven sets.
     """
     found: dict[str, list[Question]] = {}
     common = first_file(directory, ["test"])
     for question in [] if common is None else read_questions(common):
-        if question.data_set in DATA_SETS:
-            found.setdefault(question.data_set, []).append(question)
+        found.setdefault(question.data_set, []).append(question)
     for name in DATA_SETS:
         path = first_file(directory, _stems(name))
         if path is not None:
             found[name] = list(read_questions(path, name))
+    others = {path.name.partition(".")[0][5:] for path in directory.glob("eval_*.*")}
+    if others := sorted((others | found.keys()) - set(DATA_SETS)):
+        logger.warning(
+            "%s: left out of the evaluation sets: %s; known are %s",
+            directory,
+            ", ".join(others),
+            ", ".join(DATA_SETS),
+        )
     found = {name: found[name] for name in DATA_SETS if found.get(name)}
     if not found:
         raise UserError(
@@ -197,7 +219,9 @@ def read_split(directory: Path, split: str) -> list[Question]:
         return list(read_questions(path, None if split == "train" else split))
     common = None if split == "train" else first_file(directory, ["test"])
     questions = (
-        [q for q in read_questions(common) if q.data_set == split] if common is not None else []
+        [q for q in read_questions(common) if q.data_set == data_set_name(split)]
+        if common is not None
+        else []
     )
     if not questions:
         wanted = " or ".join(f"{stem}.jsonl" for stem in stems)
