@@ -1,4 +1,4 @@
-"""An environment of one's own, in forty lines: guess a number.
+"""An environment of one's own, in fewer than sixty lines: guess a number.
 
 paw check-env examples.own_environment:Guess
 paw play examples.own_environment:Guess
