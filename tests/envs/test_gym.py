@@ -1,3 +1,8 @@
+import re
+import sys
+import types
+from pathlib import Path
+
 import pytest
 
 from paw.envs.check import check_environment, format_report
@@ -29,6 +34,17 @@ def countdown(**options):
 
 def test_an_adapted_environment_keeps_the_contract():
     report = check_environment(countdown(), num_tasks=3)
+    assert report.passed, format_report(report)
+
+
+def test_the_example_of_the_documentation_keeps_the_contract():
+    page = Path(__file__).parents[2] / "docs" / "environments.md"
+    example = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    module = types.ModuleType("my_games")
+    sys.modules["my_games"] = module  # where pickle looks for the class
+    exec(example, vars(module))
+    report = check_environment(module.countdown(), num_tasks=3)
+    del sys.modules["my_games"]
     assert report.passed, format_report(report)
 
 
