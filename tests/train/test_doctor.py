@@ -1,6 +1,8 @@
 """`paw doctor`: a line for everything, each with its mend; never a traceback."""
 
 import importlib.util
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,15 +42,72 @@ def test_requirements_of_the_package_and_of_an_extra():
     assert [r.name for r in doctor._requirements("lora")] == ["peft"]
 
 
+def test_every_extra_says_what_it_is_for():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert list(doctor.EXTRAS) == list(project["optional-dependencies"])
+
+
 def test_what_is_not_installed_names_its_command():
     found = lines(doctor.check_extras)
-    assert list(found) == [f"[{extra}]" for extra in doctor.EXTRAS]
-    for line in found.values():
+    for what, line in found.items():
+        if not doctor.EXTRAS[what.strip("[]")]:
+            assert line == Line("--", what, "no part of this version uses it")
+            continue
         assert (line.status == "ok") == (not line.mend)
-        assert line.status == "ok" or line.mend.startswith("pip install ")
-    for extra, package in (("plot", "matplotlib"),):
+        assert line.status == "ok" or line.mend.startswith(f"pip install 'paw-rl{what}'")
+    for extra, package in (("plot", "matplotlib"), ("lora", "peft")):
         installed = importlib.util.find_spec(package) is not None
         assert (found[f"[{extra}]"].status == "ok") == installed
+
+
+def installation(folder: Path, **packages: str) -> None:
+    """The metadata of paw-rl, with some extras, and of `packages` with these versions."""
+    requirements = {
+        "paw-rl": ("0.1.0", ["webshop", "search", "dev", "track", "trl"], [
+            "regex>=2024.4; extra == 'webshop'",
+            "pyarrow>=15; extra == 'search'",
+            "paw-rl[webshop]; extra == 'dev'",
+            "pytest>=8.2; extra == 'dev'",
+        ])
+    }  # fmt: skip
+    requirements |= {name: (version, [], []) for name, version in packages.items()}
+    for name, (version, extras, required) in requirements.items():
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        rows = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        rows += [f"Provides-Extra: {extra}" for extra in extras]
+        rows += [f"Requires-Dist: {requirement}" for requirement in required]
+        (info / "METADATA").write_text("\n".join(rows) + "\n")
+
+
+def test_an_installation_without_spacy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What the extra declares is there; what no extra brings, the tagger, is a line of its own."""
+    installation(tmp_path, regex="2025.1", pyarrow="12.0", pytest="9.0")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    found = lines(doctor.check_extras) | lines(doctor.check_tagger)
+    assert found["[webshop]"] == Line("ok", "[webshop]", "the environment webshop: regex 2025.1")
+    assert found["[search]"].found.endswith("pyarrow 12.0 is not >=15")
+    assert found["[search]"].mend == "pip install 'paw-rl[search]'"
+    assert found["[dev]"].found.endswith(": pytest 9.0")
+    assert found["[track]"].status == "--" and "names no package" in found["[track]"].found
+    assert found["[trl]"] == Line("--", "[trl]", "no part of this version uses it")
+    assert (found["spacy"].status, found["spacy"].found) == (
+        "--",
+        'env.tagger = "spacy" of webshop: spacy, en_core_web_sm not installed',
+    )
+    assert found["spacy"].mend.startswith("pip install spacy && ")
+
+
+def test_spacy_without_and_with_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    installation(tmp_path, spacy="3.8.0")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert lines(doctor.check_tagger)["spacy"].found.endswith(": en_core_web_sm not installed")
+    with_model = tmp_path / "with_model"
+    with_model.mkdir()
+    installation(with_model, spacy="3.8.0", en_core_web_sm="3.8.0")
+    monkeypatch.setattr(sys, "path", [str(with_model)])
+    line = lines(doctor.check_tagger)["spacy"]
+    assert line.status == "ok" and line.found.endswith(": spacy 3.8.0, en_core_web_sm 3.8.0")
 
 
 def test_data_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 DISTRIBUTION = "paw-rl"
 OLDEST_PYTHON = (3, 11)
 EXTRAS = {
-    "webshop": ('env.tagger = "spacy"', ("spacy",)),
-    "search": ("Parquet files of search_qa", ("pyarrow",)),
-    "plot": ("the curves of the quickstart", ("matplotlib",)),
-    "lora": ("model.lora_rank", ("peft",)),
-    "track": ("run.track", ("tensorboard", "trackio", "wandb")),
+    "plot": "the curves of the quickstart",
+    "lora": "model.lora_rank",
+    "webshop": "the environment webshop",
+    "search": "Parquet files of search_qa",
+    "vllm": "a server for paw eval --api-base",
+    "trl": "",
+    "verl": "",
+    "track": "run.track",
+    "dev": "the project's own tests and checks",
 }
-"""What each extra is for, and the packages that serve it."""
+"""What each extra of the package is for; empty: no part of this version uses it."""
+TAGGER = ("spacy", "en_core_web_sm")
+"""spaCy and its model, which is not on the package index and so in no extra."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Flags of /proc/cpuinfo, x86 and ARM, of which a processor with bf16 products has one."""
 GIB = 2**30
@@ -129,19 +135,44 @@ def check_gpu() -> Iterator[Line]:
 
 def check_extras() -> Iterator[Line]:
     """Optional packages, and the command that installs them."""
-    for extra, (purpose, packages) in EXTRAS.items():
-        declared = [r.name for r in _requirements(extra)]
-        needed = declared or list(packages)
-        missing = [name for name in needed if _version(name) is None]
-        install = f"pip install '{DISTRIBUTION}[{extra}]'"
-        if not declared:  # the extra is empty: it would install nothing
-            install = f"pip install {' '.join(missing)}"
+    for extra in metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
+        purpose = EXTRAS.get(extra)
+        if not purpose:
+            yield Line("--", f"[{extra}]", "no part of this version uses it")
+            continue
+        requirements = _requirements(extra)
+        if not requirements:
+            mend = f"pip install '{DISTRIBUTION}[{extra}]' (in a checkout: pip install -e .)"
+            found = f"{purpose}: this installation names no package for it; it is an older one"
+            yield Line("--", f"[{extra}]", found, mend)
+            continue
+        there, missing = [], []
+        for requirement in requirements:
+            name, have = requirement.name, _version(requirement.name)
+            if name == DISTRIBUTION:  # an extra of extras, which have their own lines
+                continue
+            if have is None:
+                missing.append(f"{name} not installed")
+            elif not requirement.specifier.contains(have, prereleases=True):
+                missing.append(f"{name} {have} is not {requirement.specifier}")
+            else:
+                there.append(f"{name} {have}")
         if missing:
-            found = f"{purpose}: {', '.join(missing)} not installed"
-            yield Line("--", f"[{extra}]", found, install)
+            install = f"pip install '{DISTRIBUTION}[{extra}]'"
+            yield Line("--", f"[{extra}]", f"{purpose}: {', '.join(missing)}", install)
         else:
-            shown = ", ".join(f"{name} {_version(name)}" for name in needed)
-            yield Line("ok", f"[{extra}]", f"{purpose}: {shown}")
+            yield Line("ok", f"[{extra}]", f"{purpose}: {', '.join(there)}")
+
+
+def check_tagger() -> Iterator[Line]:
+    """The original's tagger of WebShop's titles."""
+    purpose = 'env.tagger = "spacy" of webshop'
+    if missing := [name for name in TAGGER if _version(name) is None]:
+        install = "pip install spacy && python -m spacy download en_core_web_sm"
+        yield Line("--", "spacy", f"{purpose}: {', '.join(missing)} not installed", install)
+    else:
+        shown = ", ".join(f"{name} {_version(name)}" for name in TAGGER)
+        yield Line("ok", "spacy", f"{purpose}: {shown}")
 
 
 def check_shipped_policy() -> Iterator[Line]:
@@ -218,6 +249,7 @@ CHECKS = (
     check_torch,
     check_gpu,
     check_extras,
+    check_tagger,
     check_shipped_policy,
     check_data,
     check_disk,
