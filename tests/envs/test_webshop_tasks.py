@@ -141,6 +141,22 @@ def test_bad_options(shop_dir, options, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("split", ["all", "test"])
+@pytest.mark.parametrize("goals", ["synthetic", "human"])
+def test_products_without_any_goal(tmp_path, split, goals):
+    # Instructions of another product than the one there is.
+    human = {"B000000009": [{"instruction": "x", "instruction_attributes": ["y"]}]}
+    write(
+        tmp_path,
+        items_shuffle_1000=[product("B000000008", "Lamp")],
+        items_ins_v2_1000={"B000000009": ANNOTATIONS["B000000001"]},
+        items_human_ins=human,
+    )
+    with pytest.raises(UserError, match=f"no {goals} goal, in any split") as caught:
+        shop(tmp_path, split, goals=goals)
+    assert "choose 'all'" not in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_no_data_dir(monkeypatch, shop_dir):
     monkeypatch.delenv("WEBSHOP_DATA", raising=False)
     with pytest.raises(UserError, match="WEBSHOP_DATA"):

@@ -156,6 +156,12 @@ class WebShop(TaskSource):
         self._shop = Shop(catalog, show_attributes, matching, nouns)
         self._goals = _goals(catalog, goals, seed, shuffle_seed)
         self._numbers = _members(self._goals, split, shuffle_seed, product_split)
+        if not len(self._goals):
+            raise UserError(
+                f"env.goals: the products in {directory} have no {goals} goal, in any split; are"
+                " the product file and the instruction file of one set? `paw data webshop --check"
+                f" {directory}` counts both"
+            )
         if not len(self._numbers):
             raise UserError(
                 f"env.split: {split!r} is empty, for these products have"
