@@ -177,6 +177,57 @@ def test_concurrent_load(server: RetrieverServer, index: Path) -> None:
         assert all(pool.map(ask, range(200)))
 
 
+class Batches:
+    """Finds each query itself, `top_k` times; holds the first batch until it is let go."""
+
+    merged = True
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def search(self, queries: list[str], top_k: int) -> list[list[Passage]]:
+        self.batches.append(queries)
+        self.begun.set()
+        assert self.go_on.wait(10)
+        if "bad" in queries:
+            raise RetrievalError("out of order")
+        return [[Passage(query, "", "x")] * top_k for query in queries]
+
+    def passage(self, passage_id: str) -> None:
+        return None
+
+
+def test_requests_that_wait_are_searched_together() -> None:
+    """The first request is alone; the 40 that come meanwhile make one batch for each `topk`. A
+    failure reaches the requests of its batch and no other."""
+    retriever = Batches()
+    server = RetrieverServer(retriever, "127.0.0.1", 0)
+    server.start()
+
+    def ask(number: int) -> bool:
+        queries = [f"{number} a", f"{number} b", "bad"][: 3 if number == 41 else 2]
+        top_k = 3 if number == 41 else 1 + number % 2
+        body = json.dumps({"queries": queries, "topk": top_k}).encode()
+        status, answer = post(server, body)
+        if number == 41:
+            return status == 503 and answer["detail"] == "out of order"
+        ids = [[hit["id"] for hit in hits] for hits in answer["result"]]
+        return ids == [[query] * top_k for query in queries]
+
+    with ThreadPoolExecutor(42) as pool:
+        first = pool.submit(ask, 0)
+        assert retriever.begun.wait(10)
+        others = [pool.submit(ask, number) for number in range(1, 42)]
+        deadline = time.monotonic() + 10
+        while len(server.retriever._waiting) < 41 and time.monotonic() < deadline:  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        retriever.go_on.set()
+        assert first.result(10) and all(other.result(10) for other in others)
+    server.close()
+    assert sorted(map(len, retriever.batches)) == [2, 3, 40, 40]
+
+
 def test_evaluation_through_a_server(server: RetrieverServer, index: Path, tmp_path: Path) -> None:
     questions = tmp_path / "questions.jsonl"
     row = {"id": "0", "question": "ant bear", "golden_answers": ["BEAR"], "supporting_ids": ["1"]}

@@ -158,6 +158,9 @@ class Dense:
     """Searches an index directory written by `build`. Model and vectors load at the first search;
     on a GPU the vectors stay there."""
 
+    merged = True
+    """A server searches the requests that wait as one batch."""
+
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self._facts = json.loads((self.directory / "index.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ No authentication: it listens on the loopback address unless told otherwise.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -34,12 +36,60 @@ LINGER_BYTES = 64 << 20
 """How long and how much of a refused request is still read; see `_Handler.finish`."""
 
 
+class Merged:
+    """A retriever whose searches wait for the one that runs, then go together as one batch.
+
+    For retrievers that cost less per query in a batch, as an encoder does. A batch has one `top_k`
+    and at most `MAX_QUERIES` queries.
+    """
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._waiting: list[tuple[list[str], int, Future[list[list[Passage]]]]] = []
+        self._changing, self._searching = threading.Lock(), threading.Lock()
+
+    def passage(self, passage_id: str) -> Passage | None:
+        """As the retriever's own."""
+        return self._retriever.passage(passage_id)
+
+    def search(self, queries: list[str], top_k: int) -> list[list[Passage]]:
+        """As the retriever's own; a failure is every waiting request's of that batch."""
+        mine: Future[list[list[Passage]]] = Future()
+        with self._changing:
+            self._waiting.append((queries, top_k, mine))
+        while not mine.done():
+            with self._searching:
+                if not mine.done():
+                    self._search_next()
+        return mine.result()
+
+    def _search_next(self) -> None:
+        with self._changing:
+            batch, rest, num_queries = [], [], 0
+            for request in self._waiting:
+                fits = not batch or num_queries + len(request[0]) <= MAX_QUERIES
+                chosen = fits and request[1] == self._waiting[0][1]
+                (batch if chosen else rest).append(request)
+                num_queries += len(request[0]) if chosen else 0
+            self._waiting = rest
+        asked = [query for queries, _, _ in batch for query in queries]
+        try:
+            found = iter(self._retriever.search(asked, batch[0][1]))
+        except Exception as error:  # raised again by every request that waits for this batch
+            for _, _, future in batch:
+                future.set_exception(error)
+            return
+        for queries, _, future in batch:
+            future.set_result(list(itertools.islice(found, len(queries))))
+
+
 class _BadRequest(Exception):
     """The JSON is not of the documented form."""
 
 
 class RetrieverServer(ThreadingHTTPServer):
-    """One thread per connection, at most `MAX_CONNECTIONS`; searches run one per core.
+    """One thread per connection, at most `MAX_CONNECTIONS`; searches run one per core, those
+    of a dense index as one batch of all that wait.
 
     Use as a context manager around `serve_forever`, or `start` it in a thread of its own.
     """
@@ -48,9 +98,11 @@ class RetrieverServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, retriever: Retriever, host: str, port: int, top_k: int = 3) -> None:
-        self.retriever = retriever
+        self.retriever = Merged(retriever) if getattr(retriever, "merged", False) else retriever
         self.top_k = top_k
-        self.searches = threading.BoundedSemaphore(os.cpu_count() or 1)
+        # searches that are merged must be let in to wait for each other
+        num_searches = MAX_CONNECTIONS if self.retriever is not retriever else os.cpu_count() or 1
+        self.searches = threading.BoundedSemaphore(num_searches)
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._in_flight = 0
         self._changed = threading.Condition()
