@@ -61,11 +61,14 @@ class _TokenLogprobs(torch.autograd.Function):
         for i in range(0, len(hidden), chunk):
             rows = slice(i, i + chunk)
             logits = _logits(hidden[rows], narrow, bias)
-            lse = logits.logsumexp(-1)
+            # log-sum-exp by hand: its exponentials serve the entropy too.
+            top = logits.amax(-1)
+            masses = (logits - top[:, None]).exp_()
+            mass = masses.sum(-1)
+            lse = mass.log() + top
             log_normaliser[rows] = lse
             logprobs[rows] = logits.gather(1, targets[rows, None]).squeeze(1) - lse
-            probs = (logits - lse[:, None]).exp_()
-            entropy[rows] = lse - torch.linalg.vecdot(probs, logits)
+            entropy[rows] = lse - torch.linalg.vecdot(masses, logits) / mass
         ctx.save_for_backward(hidden, weight, targets, bias, log_normaliser)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy)
