@@ -24,7 +24,7 @@ WITHOUT_NAME = json.dumps([{k: v for k, v in PRODUCTS[0].items() if k != "name"}
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("items_shuffle_1000", gzip.compress(ITEMS)[:-30]),
+        ("items_shuffle_1000", gzip.compress(ITEMS, mtime=0)[:-30]),
         ("items_shuffle_1000", b"\x1f\x8bno gzip at all"),
         ("items_shuffle_1000", ITEMS[:-20]),
         ("items_shuffle_1000", ITEMS.replace(b'"asin":', b'"asin"', 1)),
@@ -42,7 +42,7 @@ WITHOUT_NAME = json.dumps([{k: v for k, v in PRODUCTS[0].items() if k != "name"}
         ("items_ins_v2_1000", b'{"B000000001": '),
         ("items_human_ins_1000", b"[]"),
         ("items_human_ins_1000", b'{"B000000001": [{"instruction": 3}]}'),
-        ("items_human_ins_1000", gzip.compress(b"{}")[:-4]),
+        ("items_human_ins_1000", gzip.compress(b"{}", mtime=0)[:-4]),
     ],
 )
 def test_bad_data(tmp_path, name, content):
