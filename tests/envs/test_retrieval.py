@@ -237,7 +237,7 @@ def test_compressions_by_their_first_bytes(tmp_path: Path, packed: str) -> None:
 
 BAD_FILES = {
     "missing": (None, "cannot read .*corpus"),
-    "cut gzip": (gzip.compress(b'{"id": "0"}\n' * 9, mtime=0)[:-9], "behind line .* cut or damaged"),
+    "cut gzip": (gzip.compress(b'{"id": "0"}\n' * 9)[:-9], "behind line .* cut or damaged"),
     "cut zstd": (
         zstandard.ZstdCompressor().compress(b'{"id": "0"}\n' * 9)[:-3],
         "behind line .* cut or damaged",
