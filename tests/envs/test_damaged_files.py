@@ -124,7 +124,7 @@ def test_webshop(tmp_path: Path, name: str, how: str):
     # A human file that is not there is sought under the name of the full set too.
     seen = name.removesuffix("_1000.json") if how in GONE else name
     if (name, how) in NOT_DAMAGED:
-        seen = f"{goals} goals"
+        seen = f"no {goals} goal"
     one_line(lambda: use(WebShop("all", tmp_path, goals=goals)), seen)
 
 
