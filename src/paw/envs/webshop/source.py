@@ -158,9 +158,9 @@ class WebShop(TaskSource):
         self._numbers = _members(self._goals, split, shuffle_seed, product_split)
         if not len(self._goals):
             raise UserError(
-                f"env.goals: the products in {directory} have no {goals} goal, in any split; are"
-                " the product file and the instruction file of one set? `paw data webshop --check"
-                f" {directory}` counts both"
+                f"env.goals: the products in {directory} have no {goals} goal, in any split; fetch"
+                " a product file and an instruction file of one set (`paw data webshop --check"
+                f" {directory}` counts both)"
             )
         if not len(self._numbers):
             raise UserError(
