@@ -1,16 +1,20 @@
 """Seconds of an update with PaW on and off, on the same rollouts, in pairs.
 
-    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 9] [--table.key=value ...]
+    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 13] [--table.key=value ...]
 
-Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating order.
-Three settings: `append` and `window` with the policy's own episodes, where the ratio is (act +
-judge + serialise + learn) with PaW over the same without, act being the round's own time for both;
-and `window` with the paper's prompts (instruction, last two turns, admissible commands, tags) on
-episodes of the environment's expert, where acting is left out, so that the ratio is an upper bound.
-What PaW costs in `window` is its share of tokens: an observation beside a prompt.
+Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating order, on
+one thread; seconds are the process's own processor time, which other work on the machine moves less
+than the clock's. Three settings: `append` as the shipped policy plays; `window` with the paper's
+prompts (instruction, last two turns, admissible commands, tags: the defaults of a policy without
+settings of its own) on episodes of the environment's expert; `window` with the shipped policy's
+short prompts. Where the policy plays, the ratio is (act + judge + serialise + learn) with PaW over
+the same without, act being the round's own time for both; on the expert's episodes acting is left
+out, so that the ratio is an upper bound. What PaW costs in `window` is its share of tokens: an
+observation beside a prompt.
 """
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
@@ -26,19 +30,19 @@ from paw.types import Group, SampledAction, Task, Trajectory
 
 SETTINGS = {
     "append": ["--rollout.context", "append"],
-    "window": ["--rollout.context", "window"],
     "window, the paper's prompts": [
         "--rollout.context", "window", "--rollout.response_format", "tags",
         "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "2",
         "--algorithm.old_logprobs", "score",
     ],
+    "window, short prompts": ["--rollout.context", "window"],
 }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="*")
-    parser.add_argument("--updates", type=int, default=9)
+    parser.add_argument("--updates", type=int, default=13)
     options, flags = parser.parse_known_args()
     for name, keys in SETTINGS.items():
         measure(name, options.configs, [*keys, *flags], options.updates)
@@ -51,28 +55,36 @@ def measure(name: str, files: list[str], flags: list[str], updates: int) -> None
     ratios, learns, tokens = [], {"on": [], "off": []}, {}
     acts = []
     for update in range(1, updates + 1):
-        started = time.perf_counter()
+        started = time.process_time()
         groups = play(sessions["off"], update)
-        acted = time.perf_counter() - started if play is act else 0.0
+        acted = time.process_time() - started if play is act else 0.0
         acts.append(acted)
         seconds = {}
         for side in ("on", "off") if update % 2 else ("off", "on"):
-            started = time.perf_counter()
+            started = time.process_time()
             metrics = learn_from(sessions[side], update, groups)
-            seconds[side] = time.perf_counter() - started
+            seconds[side] = time.process_time() - started
             learns[side].append(seconds[side])
             tokens[side] = metrics["tokens/trained"]
         if update > 1:  # the first round warms up
             ratios.append((acted + seconds["on"]) / (acted + seconds["off"]))
     for each in sessions.values():
         each.close()
+    low, high = interval(ratios)
     print(
         f"{name}: with PaW / without {statistics.median(ratios):.3f} "
-        f"(min {min(ratios):.3f}, max {max(ratios):.3f}; {len(ratios)} pairs)   "
+        f"[{low:.3f}, {high:.3f}] (median of {len(ratios)} pairs, 95 % interval)   "
         f"act {statistics.median(acts):.2f} s, learn on {statistics.median(learns['on']):.2f} s, "
         f"off {statistics.median(learns['off']):.2f} s   tokens "
         f"{tokens['on']:.0f} / {tokens['off']:.0f} = {tokens['on'] / tokens['off']:.3f}"
     )
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    draws = random.Random(0)
+    medians = [statistics.median(draws.choices(ratios, k=len(ratios))) for _ in range(2000)]
+    return statistics.quantiles(medians, n=40)[0], statistics.quantiles(medians, n=40)[-1]
 
 
 def session(files: list[str], flags: list[str], side: str) -> Session:

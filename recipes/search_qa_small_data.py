@@ -44,7 +44,7 @@ from paw.envs.retrieval.store import read_corpus
 from paw.envs.search_qa.questions import Question, first_file, read_split
 from paw.envs.search_qa.scoring import contains_answer, normalize_answer
 from paw.model.small import create_policy_model
-from paw.text.tokenizer import ACTION, END, OBSERVATION, PLAIN_TEMPLATE
+from paw.text.tokenizer import SPECIAL, wrap_tokenizer
 
 WORDS = 25
 """`env.max_document_words` of the recipes."""
@@ -316,19 +316,13 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizer
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=["<|pad|>", OBSERVATION, ACTION, END],
+        special_tokens=SPECIAL,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in TAGS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
-        eos_token=END,
-        chat_template=PLAIN_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    return wrap_tokenizer(tokenizer)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from paw.errors import UserError
 
-OBSERVATION, ACTION, END = "<|observation|>", "<|action|>", "<|end|>"
+PAD, OBSERVATION, ACTION, END = "<|pad|>", "<|observation|>", "<|action|>", "<|end|>"
+SPECIAL = [PAD, OBSERVATION, ACTION, END]
+"""Special tokens of the plain format."""
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}{{ '"
@@ -83,14 +85,18 @@ def make_tokenizer(
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", OBSERVATION, ACTION, END]
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     words = [w for w, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])) if n >= min_count]
     words = [w for w in words if len(w.encode()) > 1 and "\0" not in w][:max_words]
     tokenizer.add_tokens([AddedToken(w, normalized=False) for w in [*phrases, *sorted(words)]])
+    return wrap_tokenizer(tokenizer)
+
+
+def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the `SPECIAL` tokens, with the plain format's chat template."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
+        pad_token=PAD,
         eos_token=END,
         chat_template=PLAIN_TEMPLATE,
         clean_up_tokenization_spaces=False,
