@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paw.model.head import token_logprobs
+from paw.model.head import chunk_size, token_logprobs
 
 
 def reference(hidden, weight, targets, bias=None):
@@ -147,3 +147,12 @@ def test_never_holds_positions_times_vocabulary():
         logprobs, _ = token_logprobs(hidden, weight, targets, chunk=chunk)
         logprobs.sum().backward()
     assert largest.numel == chunk * vocab
+
+
+def test_chunks_fit_a_cpus_cache_where_the_vocabulary_lets_them():
+    """2^19 logits of 351 words are 1493.7 positions; of 151,936 words 3.5, too few for a matrix
+    product, and 2^25 are 220.8."""
+    assert chunk_size(351, "cpu") == 1493
+    assert chunk_size(4500, "cpu") == 256
+    assert chunk_size(151_936, "cpu") == chunk_size(151_936, "cuda") == 220
+    assert chunk_size(351, "cuda") == 2**25 // 351

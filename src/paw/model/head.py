@@ -12,6 +12,16 @@ from torch.autograd.function import once_differentiable
 
 LOGITS_PER_CHUNK = 2**25
 """Logits alive at a time: 128 MiB in fp32."""
+LOGITS_IN_CACHE = 2**19
+"""On a CPU: 2 MiB in fp32, which the passes over them find in its cache."""
+
+
+def chunk_size(vocabulary: int, device: str) -> int:
+    """Positions whose logits are alive at a time, for V = `vocabulary` on "cpu" or "cuda"."""
+    chunk = max(1, LOGITS_PER_CHUNK // vocabulary)
+    if device == "cpu":  # below 256 positions the matrix products get slow
+        chunk = min(chunk, max(256, LOGITS_IN_CACHE // vocabulary))
+    return chunk
 
 
 def token_logprobs(
@@ -32,7 +42,7 @@ def token_logprobs(
         weight: [V, H] output embedding.
         targets: [S] long.
         bias: [V] of the output embedding, where it has one.
-        chunk: positions whose logits are alive at a time; by default `LOGITS_PER_CHUNK / V`.
+        chunk: positions whose logits are alive at a time; by default `chunk_size`.
 
     Returns:
         logprobs: [S], differentiable once with respect to hidden, weight and bias. Rows whose
@@ -40,7 +50,7 @@ def token_logprobs(
         entropy: [S], not differentiable.
     """
     if chunk is None:
-        chunk = max(1, LOGITS_PER_CHUNK // weight.shape[0])
+        chunk = chunk_size(weight.shape[0], weight.device.type)
     return _TokenLogprobs.apply(hidden, weight, targets, bias, chunk)
 
 

@@ -141,7 +141,8 @@ def memory_of(config: Config, shape: ModelShape) -> Memory:
     activations m (L a + 3 w H), m the tokens of a micro-batch and a bytes a token and layer:
                 a = 4 w H + 2 c H + 3 c q + 2 c k + 4 c f, and 3 c H more under autocast
                 with gradient checkpointing m (L w H + a + 3 w H): layer inputs, one layer in full
-    head        3 x 4 min(m V, 2^25) logits; the output embedding's gradient in fp32 and its copy
+    head        3 x 4 min(m V, 2^25) logits, fewer on a CPU; the output embedding's gradient in
+                fp32 and its copy
     copies      c n, where c is not w
     sampling    4 x 4 N V for logits, log-probs, probabilities and their sum, and one layer of
                 8,192 prompt tokens
