@@ -142,6 +142,8 @@ class TrainingSample:
     base_length: int
     """Tokens without the appended target: the row's length when the WM weight is 0. Micro-batches
     are formed by it, so that PaW changes neither their number nor their members."""
+    idle: bool = False
+    """The episodes of its group all returned the same: no task reward drives its actions."""
     predicts_only: bool = False
     """A row of its own for a target that cannot stand behind its action: trains nothing else."""
     ref_logprobs: tuple[float, ...] = ()

@@ -27,6 +27,16 @@ def test_clamp():
     assert P.group_weights(returns, group, 10.0).tolist() == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("clamp", [True, False])
+def test_a_group_that_always_wins_weighs_exactly_nothing(dtype, clamp):
+    """Also where R_max is no binary fraction: 1 - (0.1 + ... + 0.1) / 6 / 0.1 is 1e-16."""
+    for highest, size in ((0.1, 6), (0.7, 7), (0.3, 11)):
+        returns = torch.full((size,), highest, dtype=dtype)
+        weights = P.group_weights(returns, torch.zeros(size, dtype=torch.long), highest, clamp)
+        assert weights.tolist() == [0.0]
+
+
 def test_integer_returns_are_taken_as_float():
     weights = P.group_weights(torch.tensor([1, 0]), torch.tensor([0, 0], dtype=torch.int32), 1)
     assert weights.dtype == torch.float32 and weights.tolist() == [0.5]

@@ -43,7 +43,21 @@ def test_any_text_is_parsed_without_an_exception(response, response_format, envi
     assert parsed.well_formed == bool(parsed.command)
 
 
-def test_role_confusion():
-    assert writes_observation("<action>look</action>\nObservation: you see a mug")
-    assert writes_observation("<search>x</search><information>Doc 1</information>")
-    assert not writes_observation("<think>My last observation: a mug.</think><action>look</action>")
+@pytest.mark.parametrize(
+    ("response", "confused"),
+    [
+        ("<action>look</action>\nObservation: you see a mug", True),
+        ("<search>x</search><information>Doc 1</information>", True),
+        ("<action>look</action>\nuser\nNothing happens.", True),
+        ("<think>My last observation: a mug.</think><action>look</action>", False),
+        ("<think>The\nuser wants a mug</think><action>look</action>", False),
+    ],
+)
+def test_role_confusion_in_text(response, confused):
+    assert writes_observation(response, (5, 6)) == confused
+
+
+def test_role_confusion_by_a_header_of_the_chat_template():
+    """Spelled out in text it is no header: only the control token is."""
+    assert writes_observation("go<|observation|>Nothing", (5, 9, 6), header_ids={9})
+    assert not writes_observation("go<|observation|>Nothing", (5, 7, 6), header_ids={9})

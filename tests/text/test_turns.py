@@ -33,6 +33,7 @@ def test_pieces_of_qwen25():
     assert decode(pieces.to_policy) == "<|im_end|>\n<|im_start|>assistant\n"
     assert decode([pieces.end_of_turn]) == "<|im_end|>"
     assert decode(pieces.to_user) == "\n<|im_start|>user\n"
+    assert decode(list(pieces.header_ids)) == "<|im_start|>"
 
 
 def test_pieces_of_llama():
@@ -44,6 +45,7 @@ def test_pieces_of_llama():
     assert decode(pieces.to_user) == header.format("user")
     assert decode(pieces.to_policy) == "<|eot_id|>" + header.format("assistant")
     assert decode(pieces.opening).startswith("<|begin_of_text|>")
+    assert decode(sorted(pieces.header_ids)) == "<|start_header_id|><|end_header_id|>"
 
 
 @pytest.mark.parametrize("template", [QWEN25, QWEN3, LLAMA])

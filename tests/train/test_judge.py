@@ -239,6 +239,21 @@ def test_alternating_schedule():
     assert off.policy_scale == 1 and not off.selected.any()
 
 
+@pytest.mark.parametrize("name", ["grpo", "rloo", "gigpo"])
+def test_idle_are_the_turns_of_groups_without_a_difference_in_return(name):
+    """An all-fail group with an invalid turn (its advantages are not 0), an all-win one of unequal
+    lengths, a mixed one, and a group of one."""
+    groups = groups_of(
+        [[turn(penalty=-0.1)], [turn()]],
+        [[turn(10.0)], [turn(), turn(10.0)]],
+        [[turn(10.0)], [turn()]],
+        [[turn()]],
+    )
+    found = judged(groups, name=name)
+    assert found.idle.tolist() == [True] * 5 + [False] * 2 + [True]
+    assert found.advantages[:2].tolist() != [0, 0]
+
+
 def test_failed_trajectories_are_in_no_statistic():
     """The same judgement as without them; a group that failed whole does not count in G."""
     lost, won = [turn(entropy=2.0)], [turn(10.0, penalty=-0.1)]

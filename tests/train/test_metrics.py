@@ -57,6 +57,8 @@ def test_role_confusion_and_cut_prompts_are_counted():
     changed = Group(group.task, (replace(first, transitions=turns), *group.trajectories[1:]))
     found = rollout_metrics([changed, easy])
     assert found["wm/role_confusion_rate"] == found["rollout/prompt_cut_fraction"] == 1 / 4
+    with_header = rollout_metrics([changed, easy], header_ids={END})  # 3 of 4 turns end with it
+    assert with_header["wm/role_confusion_rate"] == 3 / 4
 
 
 def judged(paw: PawConfig):
@@ -108,6 +110,7 @@ def test_optional_metrics():
     assert (found["policy/ref_kl"], found["critic/loss"]) == (0.25, 2.0)
     assert (found["policy/term_gradient_norm"], found["wm/term_gradient_norm"]) == (0.3, 0.2)
     assert found["wm/selected_transitions"] == found["wm/weighted_transitions"] == 0
+    assert found["policy/kl_zero_advantage"] is None  # no token to measure it at
     assert found["wm/group_weight_mean"] == 0.25  # what a matched constant would read
 
 

@@ -50,6 +50,7 @@ def judgement_of(
     judgement = Judgement(
         advantages=torch.tensor(advantages or [0.0] * len(weights), dtype=torch.float64),
         value_targets=None,
+        idle=torch.zeros(len(weights), dtype=torch.bool),
         selected=column != 0,
         group_weights=torch.ones(1, dtype=torch.float64),
         transition_weights=column,

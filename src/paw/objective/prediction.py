@@ -51,7 +51,8 @@ def clipped_tokens(logprobs: Tensor, probability_cap: float) -> Tensor:
         probability_cap: rho in [0, 1].
 
     Returns:
-        [...] bool, without gradient. p = rho is not clipped; nan is not, so that it shows.
+        [...] bool, without gradient. p = exp(logprob) = rho is not clipped; nan is not, so that it
+        shows.
 
     Reference: arXiv 2606.02388, Eq. 8.
     """

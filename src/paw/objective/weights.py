@@ -49,8 +49,9 @@ def group_weights(returns: Tensor, group: Tensor, max_return: float, clamp: bool
             f"group must use every number of 0..{num_groups - 1}: no trajectory in "
             f"group {int((sizes == 0).nonzero()[0])}"
         )
-    sums = returns.new_zeros(num_groups).index_add(0, group, returns)
-    weights = 1 - sums / sizes / max_return
+    # The mean of what is missing, not what is missing to the mean: exactly 0 for max_return.
+    missing = (max_return - returns) / max_return
+    weights = returns.new_zeros(num_groups).index_add(0, group, missing) / sizes
     return weights.clamp(0, 1) if clamp else weights
 
 

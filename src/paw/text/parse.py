@@ -1,6 +1,7 @@
 """From a response to the command that the environment gets."""
 
 import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 LOWER_CASE = frozenset({"household", "alfworld"})
@@ -9,7 +10,10 @@ LOWER_CASE = frozenset({"household", "alfworld"})
 THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 QUERY = re.compile(r"<(search|answer)>.*?</\1>", re.DOTALL)
-OTHERS_TEXT = re.compile(r"<information>|^\s*(?:Observation|User|Environment)\s*:", re.MULTILINE)
+OTHERS_TEXT = re.compile(
+    r"<information>|^\s*(?:Observation|User|Environment)\s*:|^(?:user|tool|observation)\s*$",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,17 @@ def parse_response(response: str, response_format: str, environment: str) -> Par
     return Parsed(_case(command, environment), bool(command))
 
 
-def writes_observation(response: str) -> bool:
-    """Role confusion: the policy goes on with what only the environment says."""
-    return OTHERS_TEXT.search(response) is not None
+def writes_observation(
+    response: str, token_ids: Sequence[int], header_ids: Set[int] = frozenset()
+) -> bool:
+    """Role confusion: the policy goes on with what only the environment says.
+
+    Args:
+        response: the action as text.
+        token_ids: [A] the action as sampled.
+        header_ids: control tokens of the header before an observation.
+    """
+    return not header_ids.isdisjoint(token_ids) or OTHERS_TEXT.search(response) is not None
 
 
 def _case(command: str, environment: str) -> str:

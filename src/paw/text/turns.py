@@ -28,6 +28,8 @@ class TurnFormat:
     """From the end-of-turn token to the next user text: the header before an observation."""
     end_ids: tuple[int, ...]
     """Tokens at which sampling stops."""
+    header_ids: frozenset[int] = frozenset()
+    """Control tokens of the header before an observation; in an action they are role confusion."""
 
 
 PLAIN = ("", "\nAction:", "\nObservation: ")
@@ -58,12 +60,15 @@ def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
     control = {eos, *cast(PreTrainedTokenizerFast, tokenizer).get_added_vocab().values()}
     if not ids or ids[0] not in control:
         raise UserError("chat template: the policy's turn does not end with a control token")
+    end_ids = (ids[0],) if eos in (None, ids[0]) else (ids[0], eos)
+    special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     pieces = TurnFormat(
         opening=tuple(_ids(tokenizer, opening)),
         to_policy=tuple(_ids(tokenizer, to_policy)),
         end_of_turn=ids[0],
         to_user=tuple(ids[1:]),
-        end_ids=tuple(dict.fromkeys([ids[0], *([] if eos is None else [eos])])),
+        end_ids=end_ids,
+        header_ids=frozenset(special.intersection(ids).difference(end_ids)),
     )
     other = ("Look around.", "go to shelf 1", "Nothing happens.")
     built = opening + other[0] + to_policy + other[1] + after_action + other[2] + last

@@ -65,6 +65,9 @@ class Judgement:
     """[P]"""
     value_targets: Tensor | None
     """[P] returns that the critic learns; None without a critic."""
+    idle: Tensor
+    """[P] bool: in a group whose trajectories all returned the same, where (but for penalties) the
+    prediction is the only gradient"""
     selected: Tensor
     """[P] bool, S_alpha of Eq. 4; empty in an update that trains no prediction"""
     group_weights: Tensor
@@ -160,6 +163,7 @@ def judge(
     return Judgement(
         advantages=advantages,
         value_targets=value_targets,
+        idle=_same_returns(pool)[pool.group],
         selected=selected,
         group_weights=weights,
         transition_weights=paw.coefficient * transition_weights,
@@ -189,6 +193,14 @@ def select(
     }[paw.select]()
     fraction = 1.0 if paw.select == "all" else paw.selection_fraction
     return objective.select_top_fraction(scores, candidates, fraction)
+
+
+def _same_returns(pool: TransitionPool) -> Tensor:
+    """[G] bool: no two trajectories of the group differ in their task return."""
+    infinite = torch.full((len(pool.tasks),), torch.inf, dtype=torch.float64)
+    lowest = infinite.scatter_reduce(0, pool.trajectory_group, pool.returns, "amin")
+    highest = (-infinite).scatter_reduce(0, pool.trajectory_group, pool.returns, "amax")
+    return lowest == highest
 
 
 Advantages = tuple[Tensor, Tensor | None]

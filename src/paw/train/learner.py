@@ -270,13 +270,13 @@ class Learner:
             ratio = (logprobs - old).exp()
             clipped = (ratio < 1 - low) & (advantages < 0) | (ratio > 1 + high) & (advantages > 0)
             drift = objective.kl_estimate(old, logprobs)  # KL(old || policy)
-            idle = advantages == 0
+            idle = torch.tensor([s.idle for s in batch for _ in s.token_ids])[positions]
         statistics.add(
             policy_loss=loss,
             action_tokens=len(positions),
             clipped=clipped.sum(),
             kl=drift.sum(),
-            idle_kl=drift[idle].sum(),
+            idle_kl=drift[idle.to(drift.device)].sum(),
             idle_tokens=idle.sum(),
         )
         return loss

@@ -148,12 +148,12 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
         run.save_trajectories(update, records(update, groups, pool, judgement, targets))
     return {
-        **rollout_metrics(groups),
+        **rollout_metrics(groups, session.actor.serializer.format.header_ids),
         **learning_metrics(pool, judgement, targets, changed, statistics),
         "model/forwards": learner.policy.num_rows / len(rows),
         "model/forward_calls": learner.policy.num_forwards,
         "rollout/restarts": session.environments.num_restarts,
-        **kl_after(session, update, rows, old.logprobs, judgement.advantages),
+        **kl_after(session, update, rows, old.logprobs, judgement.idle),
     }
 
 
@@ -183,9 +183,9 @@ def kl_after(
     update: int,
     rows: list[Row],
     old: list[list[float]],
-    advantages: torch.Tensor,
-) -> dict[str, float]:
-    """On diagnostic updates: how far the policy moved, and how far where no advantage drove it."""
+    idle: torch.Tensor,
+) -> dict[str, float | None]:
+    """On diagnostic updates: how far the policy moved, and how far where no reward drove it."""
     if not session.diagnoses(update):
         return {}
     new, _ = session.learner.score(rows, session.learner.policy)
@@ -193,10 +193,10 @@ def kl_after(
         float(objective.kl_estimate(torch.tensor(before), torch.tensor(after)).mean())
         for before, after in zip(old, new, strict=True)
     ]
-    idle = [d for d, a in zip(drift, advantages.tolist(), strict=True) if a == 0]
+    undriven = [d for d, still in zip(drift, idle.tolist(), strict=True) if still]
     return {
         "policy/kl_after": sum(drift) / len(drift),
-        "policy/kl_after_zero_advantage": sum(idle) / len(idle) if idle else 0.0,
+        "policy/kl_after_zero_advantage": sum(undriven) / len(undriven) if undriven else None,
     }
 
 

@@ -1,6 +1,6 @@
 """One update in numbers (metrics.jsonl) and in full (the trajectory file). Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from paw.text.parse import writes_observation
@@ -10,12 +10,15 @@ from paw.train.samples import Target
 from paw.types import Group, Transition
 
 
-def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What the policy did in the environments."""
+def rollout_metrics(
+    groups: Sequence[Group], header_ids: Set[int] = frozenset()
+) -> dict[str, float]:
+    """What the policy did in the environments; `header_ids` as in `TurnFormat`."""
     trajectories = [t for g in groups for t in g.trajectories]
     usable = [t for t in trajectories if is_usable(t)]
     turns = [turn for t in usable for turn in t.transitions]
     count, num_turns = max(len(usable), 1), max(len(turns), 1)
+    confused = [writes_observation(t.response, t.action.token_ids, header_ids) for t in turns]
     return {
         "rollout/return_mean": sum(t.return_ for t in usable) / count,
         "rollout/success_rate": sum(t.success for t in usable) / count,
@@ -26,7 +29,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "rollout/prompt_cut_fraction": sum(t.prompt_cut_tokens > 0 for t in turns) / num_turns,
         "rollout/failures": len(trajectories) - len(usable),
         "tokens/sampled": sum(len(t.action.token_ids) for t in turns),
-        "wm/role_confusion_rate": sum(writes_observation(t.response) for t in turns) / num_turns,
+        "wm/role_confusion_rate": sum(confused) / num_turns,
     }
 
 
@@ -36,15 +39,17 @@ def learning_metrics(
     targets: dict[int, Target],
     changed_fraction: float,
     statistics: Statistics,
-) -> dict[str, float]:
-    """What was learned from it."""
+) -> dict[str, float | None]:
+    """What was learned from it; None where there was nothing to measure."""
     mean, total, sums = statistics.mean, statistics.total, statistics.sums
     num_selected = int(judgement.selected.sum())
     cut = [t.num_cut_tokens for i, t in enumerate(pool.transitions) if i in targets]
-    metrics = {
+    metrics: dict[str, float | None] = {
         "policy/loss": total("policy_loss"),
         "policy/kl": mean("kl", "action_tokens"),
-        "policy/kl_zero_advantage": mean("idle_kl", "idle_tokens"),
+        "policy/kl_zero_advantage": mean("idle_kl", "idle_tokens")
+        if total("idle_tokens")
+        else None,
         "policy/clipped_fraction": mean("clipped", "action_tokens"),
         "policy/entropy": mean("entropy", "action_tokens"),
         "policy/gradient_norm": mean("gradient_norm", "steps"),

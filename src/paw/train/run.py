@@ -165,9 +165,13 @@ class Run:
         yield
         self._times[name] = self._times.get(name, 0.0) + time.perf_counter() - start
 
-    def log(self, update: int, metrics: Mapping[str, float]) -> dict[str, float]:
+    def log(self, update: int, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
         """Append one line to metrics.jsonl, times and memory included; returns it."""
-        row = {"update": update, **metrics, **{f"time/{k}": v for k, v in self._times.items()}}
+        row: dict[str, float | None] = {
+            "update": update,
+            **metrics,
+            **{f"time/{k}": v for k, v in self._times.items()},
+        }
         stages = ("act", "judge", "serialise", "learn")
         row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
         row["memory/peak_bytes"] = peak_memory()
@@ -177,7 +181,7 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         for sink in self._sinks:
-            sink.log(update, row)
+            sink.log(update, {k: v for k, v in row.items() if v is not None})
         return row
 
     def save_trajectories(self, update: int, records: list[dict[str, Any]]) -> None:

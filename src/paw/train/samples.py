@@ -152,6 +152,7 @@ def make_samples(
             wm_weights=(0.0,) * length,
             base_length=length,
             turns=row.turns,
+            idle=bool(judgement.idle[row.turns[0]]),
             ref_logprobs=tuple(ref) if ref_logprobs is not None else (),
         )
         if returns is not None and values is not None:
