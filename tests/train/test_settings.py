@@ -110,6 +110,7 @@ def test_further_keys_of_env_are_the_environments_own(tmp_path: Path):
         (["--rollout.temperature", "0"], ["training needs sampling"]),
         (["--optimizer.mini_batches", "129"], ["more than the 128 trajectories"]),
         (["--paw.weight", "matched_constant"], ["needs paw.match"]),
+        (["--paw.schedule", "alternate", "--paw.alternate_every", "1"], ["use 2 or more"]),
         (["--imitate.num_heads", "3"], ["imitate.num_heads = 3", "divide"]),
         (["--run.directory", "a\nb"], ["run.directory", "not readable"]),
     ],
@@ -240,3 +241,19 @@ def test_flag_tables_are_plain_toml_values():
     assert parse_flags(["--env.level", "2", "--env.goals", "human"]) == {
         "env": {"level": 2, "goals": "human"}
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "coefficient"),
+    [
+        ([], 1.0),
+        (["--paw.loss", "mae"], 1.0),
+        (["--paw.loss", "ce"], 0.03),
+        (["--paw.loss", "ce", "--paw.coefficient", "0.2"], 0.2),
+        (["--paw.loss", "ce", "--paw.coefficient", "0"], 0.0),
+    ],
+)
+def test_each_loss_has_a_coefficient_of_its_own(flags, coefficient):
+    config = resolve([], flags)
+    assert config.paw.coefficient == coefficient
+    assert f"coefficient = {coefficient}" in to_toml(config)

@@ -7,7 +7,7 @@ Reading and checking the layers is in `settings.py`.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +133,16 @@ class AlgorithmConfig:
     the learner (needed with samplers that return no full-distribution entropy)."""
 
 
+COEFFICIENTS = {"cmae": 1.0, "mae": 1.0, "ce": 0.03}
+"""Default `paw.coefficient` by loss: cross-entropy's gradient does not fade where the model is
+sure of something else; as an auxiliary loss it works at 0.01 to 0.05 and collapses near 0.2."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PawConfig:
     enabled: bool = True
-    coefficient: float = 1.0
-    """Multiplies lambda_g; 0 is the baseline, bit for bit."""
+    coefficient: float = cast(float, None)  # by the loss, below
+    """Multiplies lambda_g; 0 is the baseline, bit for bit. Default: 1, with `loss = "ce"` 0.03."""
     loss: Literal["cmae", "mae", "ce"] = "cmae"
     """Token loss of the next observation (Eq. 8; Eq. 7 without the cap; Eq. 5)."""
     probability_cap: float = 0.2
@@ -145,7 +150,8 @@ class PawConfig:
     selection_fraction: float = 0.75
     """alpha: share of the update's transitions that are kept (Eq. 4)."""
     select: Literal["entropy", "random", "lowest", "all"] = "entropy"
-    """Which transitions: highest action entropy (the paper), or a control at equal budget."""
+    """Which transitions: highest action entropy (the paper), or a control: as many by chance, as
+    many of the lowest, or every one."""
     entropy: Literal["full", "sampled"] = "full"
     """Entropy of the whole next-token distribution, or the paper's printed -q log q of the sampled
     token."""
@@ -163,11 +169,16 @@ class PawConfig:
     condition: Literal["action", "no_action"] = "action"
     """`no_action`: predict o_{t+1} from h_t alone."""
     schedule: Literal["joint", "alternate"] = "joint"
-    """`alternate` (TAPO): every `alternate_every`-th update trains the prediction alone, the
-    others the policy alone."""
+    """`alternate`: every `alternate_every`-th update trains the prediction alone, the others the
+    policy alone. With `loss = "ce"` this is TAPO."""
     alternate_every: int = 5
+    """At least 2: updates from one prediction update to the next (5: four of the policy)."""
     max_observation_tokens: int = 512
     """Longer targets are cut (counted)."""
+
+    def __post_init__(self) -> None:
+        if self.coefficient is None:
+            object.__setattr__(self, "coefficient", COEFFICIENTS[self.loss])
 
 
 @dataclass(frozen=True, kw_only=True)

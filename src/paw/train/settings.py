@@ -248,6 +248,12 @@ def check(config: Config) -> None:
             f"optimizer.mini_batches = {config.optimizer.mini_batches}: more than the "
             f"{rollout.groups * rollout.group_size} trajectories of an update",
         )
+    if paw.schedule == "alternate" and paw.alternate_every < 2:
+        raise BadValue(
+            "paw.alternate_every",
+            f"paw.alternate_every = {paw.alternate_every}: every update would train the prediction "
+            "alone; use 2 or more",
+        )
     if paw.weight == "matched_constant" and not paw.match:
         raise BadValue(
             "paw.weight", 'paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run'
