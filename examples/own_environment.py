@@ -8,13 +8,16 @@ NUMBERS = tuple(str(n) for n in range(1, 21))
 
 
 class Guess(TaskSource):
-    name, split, max_return = "guess", "train", 1.0
+    name, max_return = "guess", 1.0
+
+    def __init__(self, split: str = "train") -> None:
+        self.split = split
 
     def __len__(self) -> int:
         return 1000
 
     def task(self, index: int) -> Task:
-        return Task(f"train/{index}", "guess", "guess my number, 1 to 20.")
+        return Task(f"{self.split}/{index}", "guess", "guess my number, 1 to 20.")
 
     def open(self, task: Task, seed: int = 0) -> "GuessGame":
         return GuessGame(random.Random(task.id).choice(NUMBERS))

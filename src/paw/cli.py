@@ -60,6 +60,8 @@ examples:
 Any --table.key value of [env], [model], [rollout] and [eval] may follow; `paw keys` lists them.
 """
 
+OWN_HELP = "Any --env.option value of the environment may follow."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns (and, as a console script, exits with) its status."""
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known.command is None:
             parser.print_help()
             return 0
-        unexpected = rest if known.takes_keys else rest + keys
+        unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:
             raise UserError(_unexpected(known, unexpected[0]))
         return known.run(known, keys) or 0
@@ -120,10 +122,10 @@ def _split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _unexpected(known: argparse.Namespace, word: str) -> str:
     """What to say of an argument that the command does not take."""
     options = [o for action in known.parser._actions for o in action.option_strings]
-    if known.takes_keys and word.startswith("--"):
+    if known.keys and word.startswith("--"):
         from paw.train.settings import flag_names
 
-        options += flag_names()
+        options += [name for name in flag_names() if name.startswith(known.keys)]
     hint = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
     hint = hint if "did you mean" in hint else ""
     return f"{known.command}: unexpected argument {word!r}{hint}; see paw {known.command} --help"
@@ -152,27 +154,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(name: str, run: Any, text: str, epilog: str = "") -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Any, text: str, epilog: str = "", keys: tuple[str, ...] = ()
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=text, description=text, allow_abbrev=False, epilog=epilog or None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        sub.set_defaults(command=name, run=run, parser=sub, takes_keys=bool(epilog))
+        sub.set_defaults(command=name, run=run, parser=sub, keys=keys)
         return sub
 
-    train = command("train", _train, "train a policy; without CONFIG the household", TRAIN_HELP)
+    train = command(
+        "train", _train, "train a policy; without CONFIG the household", TRAIN_HELP, ("--",)
+    )
     train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
     train.add_argument(
         "--dry-run", action="store_true", help="say what the run would be and take, and stop"
     )
     imitate = command(
-        "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP
+        "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP, ("--",)
     )
     imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
     imitate.add_argument(
         "--dry-run", action="store_true", help="try a few demonstrations, say what it takes, stop"
     )
-    evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP)
+    evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP, ("--",))
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
@@ -182,13 +188,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
     endpoint.add_options(evaluate)
-    play = command("play", _play, "play an environment in the terminal")
+    play = command("play", _play, "play an environment in the terminal", OWN_HELP, ("--env.",))
     play.add_argument("env", metavar="ENV")
     play.add_argument("--split")
-    play.add_argument("--task", type=int, default=0, help="number of the task in its split")
-    play.add_argument("--seed", type=int, default=0)
+    play.add_argument("--task", type=_natural, default=0, help="number of the task in its split")
+    play.add_argument("--seed", type=_natural, default=0)
     play.add_argument("--data-dir")
-    check = command("check-env", _check_env, "does an environment keep the contract?")
+    check = command(
+        "check-env", _check_env, "does an environment keep the contract?", OWN_HELP, ("--env.",)
+    )
     check.add_argument("env", metavar="NAME|MODULE:FACTORY")
     check.add_argument("--split")
     check.add_argument("--tasks", type=_positive, default=8, help="how many tasks to try")
@@ -286,7 +294,7 @@ def _take_split(known: argparse.Namespace, keys: list[str]) -> None:
         if name == "--env.split" and (equals or keys[at + 1 :]):
             value = value if equals else keys[at + 1]
             if known.split not in (None, value):
-                raise UserError(f"eval: --split {known.split} or --env.split {value}?")
+                raise UserError(f"{known.command}: --split {known.split} or --env.split {value}?")
             known.split = value
 
 
@@ -305,14 +313,14 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
 def _play(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.play import play
 
-    play(_source(known), task_index=known.task, seed=known.seed)
+    play(_source(known, keys), task_index=known.task, seed=known.seed)
     return 0
 
 
 def _check_env(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.check import check_environment, format_report
 
-    report = check_environment(_source(known), num_tasks=known.tasks)
+    report = check_environment(_source(known, keys), num_tasks=known.tasks)
     print(format_report(report))
     return 0 if report.passed else 1
 
@@ -324,11 +332,18 @@ def _keys(known: argparse.Namespace, keys: list[str]) -> int:
     return 0
 
 
-def _source(known: argparse.Namespace) -> Any:
+def _source(known: argparse.Namespace, keys: list[str]) -> Any:
+    """The tasks that training would open: the same options, the same call of the factory."""
     from paw import envs
+    from paw.train.settings import check_options, environment_options, resolve
 
-    options = {} if known.data_dir is None else {"data_dir": known.data_dir}
-    return envs.make(known.env, known.split, **options)
+    _take_split(known, keys)
+    flags = [*keys, "--env.name", known.env]
+    for key, value in (("env.split", known.split), ("env.data_dir", known.data_dir)):
+        flags += [] if value is None else [f"--{key}", value]
+    config = resolve([], flags)
+    check_options(envs.factory(config.env.name), config)
+    return envs.make(config.env.name, config.env.split, **environment_options(config))
 
 
 def _config(files: Sequence[str], flags: Sequence[str]) -> "Config":

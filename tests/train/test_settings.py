@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from paw.envs import factory
 from paw.errors import UserError
 from paw.train.config import Config, EnvConfig
+from paw.train.ranges import NOT_NEGATIVE, POSITIVE, SHARES
 from paw.train.settings import (
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARES,
     TABLES,
     changes,
     check_options,

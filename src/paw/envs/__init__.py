@@ -6,7 +6,7 @@ Built in: household, alfworld, webshop, search_qa. Others register through the e
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -64,15 +64,30 @@ def make(name: str, split: str | None = None, **options: Any) -> TaskSource:
     """Open the tasks of one split; `split=None` takes the environment's first (training) split.
 
     Raises:
-        UserError: unknown name, split or option (with the nearest known one), or missing data.
+        UserError: unknown name, split or option (with the nearest known one), missing data, or a
+            factory that cannot be called with `split` and makes no TaskSource.
     """
     build = factory(name)
-    parameters = inspect.signature(build).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        for option in options:
-            if option not in parameters:
-                known = [p for p in parameters if p != "split"]
-                raise UserError(f"env.{option}: {name} has no such option{nearest(option, known)}")
+    rule = "a factory takes `split` and keyword options and returns a TaskSource"
+    try:
+        signature = inspect.signature(build)
+        _check_options(name, signature, options)
+        signature.bind(split=split, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"environment {name!r}: {error}; {rule}") from None
     if split is not None:
         options["split"] = split
-    return build(**options)
+    source = build(**options)
+    if not isinstance(source, TaskSource):
+        raise UserError(f"environment {name!r} made a {type(source).__name__}; {rule}")
+    return source
+
+
+def _check_options(name: str, signature: inspect.Signature, options: Iterable[str]) -> None:
+    parameters = signature.parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            known = [p for p in parameters if p != "split"]
+            raise UserError(f"env.{option}: {name} has no such option{nearest(option, known)}")

@@ -20,6 +20,7 @@ import msgspec
 from paw.errors import UserError, nearest
 from paw.train import config as tree
 from paw.train.config import Config
+from paw.train.ranges import NOT_NEGATIVE, POSITIVE, SHARES
 
 Table = dict[str, dict[str, Any]]
 
@@ -30,32 +31,6 @@ WORDS = {
     str: "text",
     Any: "a value",
 }
-
-POSITIVE = (
-    "rollout.groups", "rollout.group_size", "rollout.max_turns", "rollout.max_prompt_tokens",
-    "rollout.max_response_tokens", "rollout.step_seconds", "run.checkpoint_every",
-    "run.keep_checkpoints", "paw.max_observation_tokens", "paw.alternate_every",
-    "optimizer.mini_batches", "optimizer.tokens_per_micro_batch", "optimizer.max_grad_norm",
-    "algorithm.value_clip", "eval.episodes", "eval.max_turns", "imitate.demonstrations",
-    "imitate.steps", "imitate.batch_episodes", "imitate.learning_rate", "imitate.max_grad_norm",
-    "imitate.hidden_size", "imitate.num_layers", "imitate.num_heads", "imitate.num_kv_heads",
-    "imitate.max_positions",
-)  # fmt: skip
-NOT_NEGATIVE = (
-    "run.updates", "run.save_trajectories_every", "run.diagnostics_every", "run.threads",
-    "model.lora_rank", "rollout.history_turns", "rollout.temperature", "rollout.invalid_penalty",
-    "rollout.workers", "paw.coefficient", "paw.constant", "algorithm.clip_low",
-    "algorithm.clip_high", "algorithm.kl_coefficient", "algorithm.step_weight",
-    "algorithm.critic_learning_rate", "algorithm.critic_warmup_updates",
-    "optimizer.learning_rate", "optimizer.weight_decay", "optimizer.warmup_steps", "eval.every",
-    "eval.temperature", "imitate.observation_weight", "imitate.final_learning_rate",
-    "imitate.warmup_steps", "imitate.eval_every",
-)  # fmt: skip
-SHARES = (
-    "paw.selection_fraction", "paw.probability_cap", "algorithm.discount",
-    "algorithm.gae_discount", "algorithm.gae_lambda", "algorithm.anchor_similarity",
-    "imitate.noise", "imitate.junk", "imitate.stop_at_success",
-)  # fmt: skip
 
 TABLES: dict[str, type] = {f.name: f.default_factory for f in dataclasses.fields(Config)}  # type: ignore[misc]
 
@@ -211,6 +186,12 @@ def check_options(factory: Callable[..., Any], config: Config) -> None:
             ) from None
         except TypeError:
             continue  # a type that msgspec does not know
+
+
+def environment_options(config: Config) -> dict[str, Any]:
+    """`env.*` beyond name and split, as the environment's factory takes them."""
+    folder = {} if config.env.data_dir is None else {"data_dir": config.env.data_dir}
+    return folder | config.env.options
 
 
 def check(config: Config) -> None:

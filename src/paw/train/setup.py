@@ -28,6 +28,7 @@ from paw.train.judge import TransitionPool
 from paw.train.learner import Learner
 from paw.train.run import Run, read_metrics
 from paw.train.samples import Row
+from paw.train.settings import environment_options
 from paw.types import Task
 
 
@@ -214,12 +215,6 @@ def open_pool(config: Config) -> EnvironmentPool:
         workers=config.rollout.workers,
         step_seconds=config.rollout.step_seconds,
     )
-
-
-def environment_options(config: Config) -> dict[str, Any]:
-    """`env.*` beyond name and split, as the environment's factory takes them."""
-    folder = {} if config.env.data_dir is None else {"data_dir": config.env.data_dir}
-    return folder | config.env.options
 
 
 def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
