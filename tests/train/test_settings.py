@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from paw.envs import factory
 from paw.errors import UserError
+from paw.train import settings
 from paw.train.config import Config, EnvConfig
-from paw.train.ranges import NOT_NEGATIVE, POSITIVE, SHARES
+from paw.train.locate import read_card
+from paw.train.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
 from paw.train.settings import (
     TABLES,
     changes,
@@ -111,6 +113,8 @@ def test_further_keys_of_env_are_the_environments_own(tmp_path: Path):
         (["--paw.schedule", "alternate", "--paw.alternate_every", "1"], ["use 2 or more"]),
         (["--imitate.num_heads", "3"], ["imitate.num_heads = 3", "divide"]),
         (["--run.directory", "a\nb"], ["run.directory", "not readable"]),
+        (["--optimizer.learning_rate", "1e-400"], ["learning_rate", "1e-400", "would be 0"]),
+        (["--rollout.step_seconds", "1e300"], ["step_seconds", "at most 1,000,000"]),
     ],
 )
 def test_mistakes_in_flags(flags: list[str], parts: list[str]):
@@ -130,6 +134,9 @@ def test_mistakes_in_flags(flags: list[str], parts: list[str]):
         ("[rollout]\ngroups = 0", ["rollout.groups = 0", "greater than 0"]),
         ("[algorithm]\nname = 3", ["algorithm.name = 3", "one of grpo"]),
         ("[imitate]\nexpert = 3", ["imitate.expert", "table"]),
+        ('[run]\ndirectory = "a\\u0000b"', ["run.directory", "not readable text"]),
+        ('[env]\ndata = "a\\u0000b"', ["env.data", "not readable text"]),
+        ("[optimizer]\nlearning_rate = 2e-999", ["2e-999 is too small"]),
     ],
 )
 def test_mistakes_in_files_name_the_file(tmp_path: Path, text: str, parts: list[str]):
@@ -155,6 +162,22 @@ def test_unreadable_files(tmp_path: Path):
         assert str(file) in str(caught.value)
 
 
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "windows.toml"
+    file.write_bytes(b"\xef\xbb\xbf[run]\r\nupdates = 3\r\n")
+    assert resolve([file]).run.updates == 3
+    file.write_text("[optimizer]\nlearning_rate = 0.0e5\n")
+    assert resolve([file]).optimizer.learning_rate == 0
+
+
+@pytest.mark.parametrize("key", AT_MOST)
+def test_absurd_sizes_are_refused(key: str):
+    most = AT_MOST[key]
+    assert complaint(f"--{key}", str(most + 1)).endswith(f"must be at most {most:,}")
+    if "_heads" not in key:  # which depend on one another
+        resolve([], [f"--{key}", str(most)])
+
+
 @pytest.mark.parametrize(
     ("keys", "value"), [(POSITIVE, 0), (NOT_NEGATIVE, -1), (SHARES, 2), (SHARES, -1)]
 )
@@ -165,7 +188,7 @@ def test_every_range_is_held(keys: tuple[str, ...], value: int):
 
 def test_the_lists_of_ranges_name_keys_that_exist():
     known = {f"{table}.{f.name}" for table, kind in TABLES.items() for f in fields(kind)}
-    assert {*POSITIVE, *NOT_NEGATIVE, *SHARES} <= known
+    assert {*POSITIVE, *NOT_NEGATIVE, *SHARES, *AT_MOST} <= known
 
 
 def test_types_of_environment_options():
@@ -177,10 +200,11 @@ def test_types_of_environment_options():
             check_options(household, Config(env=EnvConfig(options={key: value})))
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 options = st.dictionaries(
     st.text(min_size=1).filter(lambda k: k not in ("name", "split", "data_dir", "options")),
     st.one_of(
-        st.text(st.characters(exclude_categories=["Cs"])),
+        TEXT,
         st.integers(-(2**63), 2**63 - 1),
         st.booleans(),
         st.floats(allow_nan=False),
@@ -190,10 +214,10 @@ options = st.dictionaries(
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"])),
-    st.floats(0, 1e300, exclude_min=True),
+    TEXT,
+    st.floats(0, 1000, exclude_min=True),
     options,
-    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 9)),
+    st.dictionaries(TEXT, st.integers(0, 9)),
 )
 def test_toml_round_trip(name: str, rate: float, env_options: dict, expert: dict):
     env_options = {k: v for k, v in env_options.items() if k.isprintable()}
@@ -230,7 +254,12 @@ def test_describe_lists_every_key_with_a_meaning():
     for kind in TABLES.values():
         for field in fields(kind):
             assert f"\n  {field.name}" in text
+            if field.name != "alternate_every":
+                assert settings._field_docs(kind).get(field.name), f"{kind.__name__}.{field.name}"
     assert "[rollout]" not in describe(["run"])
+    card = resolve([], [], read_card("household"))
+    rate = f"{card.optimizer.learning_rate:.0e}".replace("e-0", "e-")
+    assert text.endswith(f"for {card.run.updates} updates at a learning rate of {rate}.")
     with pytest.raises(UserError, match="did you mean 'rollout'"):
         describe(["rolout"])
 

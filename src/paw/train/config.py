@@ -100,7 +100,10 @@ class RolloutConfig:
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmConfig:
     name: Literal["grpo", "rloo", "gigpo", "ppo"] = "grpo"
+    """Where advantages come from: the group (grpo, rloo), group and anchor states (gigpo), a critic
+    (ppo)."""
     clip_low: float = 0.2
+    """PPO clip range, downwards."""
     clip_high: float = 0.2
     """PPO clip range: the ratio is clipped to [1 - clip_low, 1 + clip_high]."""
     scale_by_std: bool = True
@@ -114,9 +117,11 @@ class AlgorithmConfig:
     gae_discount: float = 1.0
     """gamma of PPO's generalized advantages (over turns)."""
     gae_lambda: float = 1.0
+    """lambda of PPO's generalized advantages; 1: returns minus values."""
     value_clip: float = 0.5
     """PPO: range in which the value may move within an update."""
     critic_learning_rate: float = 1e-5
+    """PPO: learning rate of the critic's AdamW."""
     critic_warmup_updates: int = 0
     """PPO: first updates that train the critic alone."""
     kl_coefficient: float = 0.0
@@ -141,6 +146,7 @@ sure of something else; as an auxiliary loss it works at 0.01 to 0.05 and collap
 @dataclass(frozen=True, kw_only=True)
 class PawConfig:
     enabled: bool = True
+    """Train on the next observation as well; false: the RL algorithm alone."""
     coefficient: float = cast(float, None)  # by the loss, below
     """Multiplies lambda_g; 0 is the baseline, bit for bit. Default: 1, with `loss = "ce"` 0.03."""
     loss: Literal["cmae", "mae", "ce"] = "cmae"
@@ -184,8 +190,11 @@ class PawConfig:
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     learning_rate: float = 1e-6
+    """Learning rate of the policy's AdamW, after the warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the gradient's first and second moments."""
     weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
     warmup_steps: int = 0
     """Optimizer steps over which the learning rate rises linearly."""
     mini_batches: int = 1
@@ -193,6 +202,7 @@ class OptimizerConfig:
     tokens_per_micro_batch: int = 16384
     """Tokens of one forward and backward pass (a single longer sample still makes one)."""
     max_grad_norm: float = 1.0
+    """The gradient of an optimizer step is scaled down to this Euclidean norm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +216,7 @@ class EvalConfig:
     max_turns: int | None = None
     """Turns after which an evaluation episode is cut; default `rollout.max_turns`."""
     temperature: float = 0.4
+    """Sampling temperature of evaluations; 0 takes the likeliest token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,12 +238,17 @@ class ImitateConfig:
     observation_weight: float = 1.0
     """Weight of an observation token's cross-entropy beside an action token's; 0: actions only."""
     steps: int = 700
+    """Optimizer steps."""
     batch_episodes: int = 32
+    """Demonstrated episodes of one step."""
     learning_rate: float = 2e-3
+    """Learning rate after the warm-up."""
     final_learning_rate: float | None = None
     """Cosine decay to this; none: constant after the warm-up."""
     warmup_steps: int = 50
+    """Steps over which the learning rate rises linearly."""
     max_grad_norm: float = 1.0
+    """The gradient of a step is scaled down to this Euclidean norm."""
     eval_every: int = 0
     """Steps between evaluations on `eval.split`; 0: only at the end."""
     stop_at_success: float | None = None
@@ -240,10 +256,15 @@ class ImitateConfig:
     from_scratch: bool = False
     """Make a new small model and tokenizer instead of starting from `model.path`."""
     hidden_size: int = 64
+    """Width of the new model; a multiple of `num_heads`."""
     num_layers: int = 3
+    """Layers of the new model."""
     num_heads: int = 4
+    """Attention heads of the new model; a multiple of `num_kv_heads`."""
     num_kv_heads: int = 2
+    """Key and value heads of the new model, shared by groups of attention heads."""
     max_positions: int = 2048
+    """Longest sequence of the new model, in tokens."""
     phrases: tuple[str, ...] = ()
     """Frequent phrases that the new tokenizer holds as one token each."""
 

@@ -25,3 +25,29 @@ SHARES = (
     "algorithm.gae_discount", "algorithm.gae_lambda", "algorithm.anchor_similarity",
     "imitate.noise", "imitate.junk", "imitate.stop_at_success",
 )  # fmt: skip
+AT_MOST = {
+    "run.updates": 999_999,  # checkpoints are named with six digits
+    "run.threads": 4096,
+    "model.lora_rank": 4096,
+    "rollout.groups": 1_000_000,
+    "rollout.group_size": 1_000_000,
+    "rollout.max_turns": 1_000_000,
+    "rollout.max_prompt_tokens": 100_000_000,
+    "rollout.max_response_tokens": 100_000_000,
+    "rollout.workers": 1024,
+    "rollout.step_seconds": 1_000_000,  # eleven days; the system's timers end at 24
+    "algorithm.critic_learning_rate": 1000,
+    "optimizer.learning_rate": 1000,
+    "eval.episodes": 10_000_000,
+    "eval.max_turns": 1_000_000,
+    "imitate.demonstrations": 100_000_000,
+    "imitate.batch_episodes": 1_000_000,
+    "imitate.learning_rate": 1000,
+    "imitate.final_learning_rate": 1000,
+    "imitate.hidden_size": 16_384,
+    "imitate.num_layers": 1024,
+    "imitate.num_heads": 1024,
+    "imitate.num_kv_heads": 1024,
+    "imitate.max_positions": 100_000_000,
+}
+"""Far above any real use: what is larger is a slip that would overflow, or hang without a word."""

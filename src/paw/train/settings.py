@@ -20,9 +20,13 @@ import msgspec
 from paw.errors import UserError, nearest
 from paw.train import config as tree
 from paw.train.config import Config
-from paw.train.ranges import NOT_NEGATIVE, POSITIVE, SHARES
+from paw.train.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
 
 Table = dict[str, dict[str, Any]]
+
+CARD_NOTE = """
+Defaults are the paper's. A policy's card (paw.toml beside its weights) may set others: the shipped
+household is trained for 80 updates at a learning rate of 3e-4."""
 
 WORDS = {
     int: "a whole number",
@@ -72,14 +76,14 @@ def resolve(
 def read_toml(file: str | Path) -> Table:
     """One TOML file as tables of known keys."""
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")  # editors of Windows begin with a mark
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot read it: {error}") from None
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = tomllib.loads(text, parse_float=_number)
+    except ValueError as error:
         raise UserError(f"{file}: not valid TOML: {error}") from None
     for name, table in data.items():
         _check_table(name, f"{file}: ")
@@ -117,6 +121,10 @@ def parse_flags(flags: Sequence[str]) -> Table:
 def convert(tables: Table) -> Config:
     """Tables of known keys as a `Config`, types and ranges checked. Raises BadValue."""
     data = {name: dict(table) for name, table in tables.items()}
+    for name, table in data.items():
+        for key, value in table.items():
+            if isinstance(value, str) and "\0" in value:  # no file system takes it
+                raise BadValue(f"{name}.{key}", f"{name}.{key} = {value!a}: not readable text")
     env = data.get("env", {})
     own = {f.name for f in _fields(tree.EnvConfig)}
     options = env.pop("options", {})
@@ -215,6 +223,8 @@ def check(config: Config) -> None:
     )
     require(POSITIVE, lambda x: x > 0, "must be greater than 0")
     require(NOT_NEGATIVE, lambda x: x >= 0, "must not be negative")
+    for key, most in AT_MOST.items():
+        require([key], lambda x, most=most: x <= most, f"must be at most {most:,}")
     require(SHARES, lambda x: 0 <= x <= 1, "must lie between 0 and 1")
     require(["optimizer.betas"], lambda x: 0 <= x < 1, "must lie in [0, 1)")
     require(["run.seed"], lambda x: 0 <= x < 2**31, "must lie between 0 and 2147483647")
@@ -294,9 +304,9 @@ def flag_names() -> list[str]:
 
 def describe(tables: Sequence[str] = ()) -> str:
     """Every key of `tables` (default: all) with its default and meaning, for `paw keys`."""
-    lines = []
     for name in tables:
         _check_table(name, "keys ")
+    lines = []
     for name, kind in TABLES.items():
         if tables and name not in tables:
             continue
@@ -308,7 +318,7 @@ def describe(tables: Sequence[str] = ()) -> str:
             lines.append(f"  {f.name}{shown}")
             if f.name in docs:
                 lines.append(f"      {' '.join(docs[f.name].split())}")
-    return "\n".join(lines)
+    return "\n".join([*lines, CARD_NOTE])
 
 
 def _fields(kind: type) -> tuple[dataclasses.Field, ...]:
@@ -332,12 +342,22 @@ def _flag_value(table: str, key: str, value: str) -> Any:
     if kinds.get(key) in (str, str | None):
         return value
     try:
-        parsed = tomllib.loads(f"v = {value}")["v"]
+        parsed = tomllib.loads(f"v = {value}", parse_float=_number)["v"]
     except tomllib.TOMLDecodeError:
         parsed = value
+    except ValueError as error:
+        raise UserError(f"--{table}.{key} {value}: {error}") from None
     if kinds.get(key) is float and isinstance(parsed, int) and not isinstance(parsed, bool):
         return float(parsed)
     return parsed
+
+
+def _number(text: str) -> float:
+    """A TOML float; ValueError for one that would silently become 0."""
+    number = float(text)
+    if number == 0 and re.search("[1-9]", text.lower().partition("e")[0]):
+        raise ValueError(f"{text} is too small for a number and would be 0")
+    return number
 
 
 def _toml_value(value: Any) -> str:

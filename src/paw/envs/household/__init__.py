@@ -22,6 +22,8 @@ from paw.types import Task
 __all__ = ["Household", "HouseholdEnvironment", "HouseholdExpert"]
 
 NUM_TASKS = {"train": 4000, "valid": 200, "test": 200}
+MAX_TASKS = 10_000_000
+"""Tasks that `num_tasks` may ask for: their order is a list in memory."""
 
 
 class Household(TaskSource):
@@ -34,7 +36,7 @@ class Household(TaskSource):
         num_tasks: length of the sequence; None is 4000 for `train`, 200 for the others.
 
     Raises:
-        UserError: unknown split, level or kind, or `num_tasks` below 1.
+        UserError: unknown split, level or kind, or a `num_tasks` out of range.
     """
 
     name = "household"
@@ -51,8 +53,10 @@ class Household(TaskSource):
             raise UserError(f"household: no split {split!r}{nearest(split, NUM_TASKS)}")
         if level not in LEVELS:
             raise UserError(f"household: no level {level!r}; known: {', '.join(map(str, LEVELS))}")
-        if num_tasks is not None and num_tasks < 1:
-            raise UserError(f"household: num_tasks must be at least 1, not {num_tasks}")
+        if num_tasks is not None and not 1 <= num_tasks <= MAX_TASKS:
+            raise UserError(
+                f"household: num_tasks must be at least 1 and at most {MAX_TASKS:,}, not {num_tasks}"
+            )
         kinds = list(GOALS) if kinds is None else [kinds] if isinstance(kinds, str) else kinds
         for kind in kinds:
             if kind not in GOALS:
