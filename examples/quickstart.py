@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
+from paw.train.console import Bar
 
 ARMS = {"baseline": ["--paw.enabled", "false"], "paw": ["--paw.enabled", "true"]}
 COLOURS = {"baseline": "#555555", "paw": "#c2410c"}
@@ -57,19 +57,20 @@ def train_side_by_side(directory: Path, updates: int, seed: int) -> int:
         command = [sys.executable, "-m", "paw.cli", "train", *flags]
         command += [part for key, value in keys.items() for part in (f"--{key}", str(value))]
         processes[arm] = subprocess.Popen(command, stdout=logs[arm], stderr=subprocess.STDOUT)
-    bars = {arm: tqdm(total=updates, desc=f"{arm:8}", unit="update") for arm in ARMS}
+    bars = {arm: Bar(updates, "update", f"{arm:8}") for arm in ARMS}
+    done = dict.fromkeys(ARMS, 0)
     try:
         while any(p.poll() is None for p in processes.values()):
             time.sleep(0.5)
             for arm, bar in bars.items():
-                advance(bar, directory / arm / "metrics.jsonl")
+                done[arm] = advance(bar, done[arm], directory / arm / "metrics.jsonl")
     except KeyboardInterrupt:
         for process in processes.values():
             process.wait()
         return 130
     finally:
         for arm, bar in bars.items():
-            advance(bar, directory / arm / "metrics.jsonl")
+            advance(bar, done[arm], directory / arm / "metrics.jsonl")
             bar.close()
             logs[arm].close()
     for arm, process in processes.items():
@@ -80,15 +81,13 @@ def train_side_by_side(directory: Path, updates: int, seed: int) -> int:
     return 0
 
 
-def advance(bar: tqdm, metrics: Path) -> None:
-    """Move a bar to the last complete line of a metrics file."""
-    if not metrics.is_file():
-        return
-    lines = metrics.read_text().split("\n")[:-1]
-    if lines and len(lines) != bar.n:
+def advance(bar: Bar, done: int, metrics: Path) -> int:
+    """Move a bar from `done` updates to the last complete line of a metrics file; its number."""
+    lines = metrics.read_text().split("\n")[:-1] if metrics.is_file() else []
+    if len(lines) > done:
         row = json.loads(lines[-1])
-        bar.set_postfix(train_wins=f"{row['rollout/success_rate']:.0%}", refresh=False)
-        bar.update(len(lines) - bar.n)
+        bar(len(lines), {"rollout/success_rate": row["rollout/success_rate"]})
+    return len(lines)
 
 
 def evaluations(run: Path) -> list[dict]:

@@ -147,7 +147,7 @@ def _build(products: Iterable[Product], directory: Path | None) -> dict[str, NDA
     low, high, combinations = array("d"), array("d"), array("q")
     codes: dict[str, array[int]] = {"categories": array("I"), "queries": array("I")}
     labels: dict[str, dict[str, int]] = {"categories": {}, "queries": {}}
-    quiet = directory is None
+    quiet = True if directory is None else None  # None: silent where there is no terminal
     for product in tqdm(products, "webshop: reading products", disable=quiet, mininterval=2):
         try:
             record = msgspec.msgpack.encode(product)
