@@ -1,6 +1,7 @@
 """`paw train --dry-run`: says what would be, refuses what `paw train` would, begins nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,12 @@ def test_refuses_what_train_would(policy: Path, tmp_path: Path, capsys):
     empty.mkdir()
     (empty / "config.json").write_text('{"model_type": "nothing"}')
     (empty / "tokenizer.json").write_text("{}")
-    run = tmp_path / "run"
+    run, short = tmp_path / "run", tmp_path / "short"
+    shutil.copytree(policy, short)
+    weights = short / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
     cases = {
+        "cannot load": flags(short, run),
         "holds something else": flags(policy, tmp_path / "full"),
         "cannot read its config.json": flags(empty, run),
         "did you mean 'valid'": flags(policy, run, eval__every=1, eval__split="vaild"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -67,6 +68,7 @@ class Policy:
                 module.p = 0.0
         rows = _probe_rows(self.config.vocab_size)
         expected = _row_logprobs(model, rows)
+        _check_finite(model, expected)
         use_packed_attention(model)
         if gradient_checkpointing:
             # The second name is the one of transformers before 5.20.
@@ -241,10 +243,14 @@ def _load_model(path: str | Path, dtype: torch.dtype) -> Any:
     on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).parent.exists()
     if not Path(name).is_dir() and not on_hub:
         raise UserError(f"model.path: no directory {name!r} (models of the hub are OWNER/NAME)")
+    if on_hub:
+        _reach(name)
     try:
         model, report = cast(
             tuple[Any, dict[str, Any]],
-            AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True),
+            AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            ),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
@@ -255,7 +261,32 @@ def _load_model(path: str | Path, dtype: torch.dtype) -> Any:
             f"model.path: {name!r} lacks {len(missing)} weights ({missing[0]}, ...); "
             "the file is incomplete or of another model"
         )
+    for key, there, wanted in report["mismatched_keys"]:
+        raise UserError(
+            f"model.path: {name!r}: {key} has shape {list(there)} in the file and "
+            f"{list(wanted)} by config.json; they do not belong together"
+        )
     return model
+
+
+def _reach(name: str) -> None:
+    """Ask the hub once for a model, or the local cache: transformers would try for a minute."""
+    try:
+        snapshot_download(name, allow_patterns=["config.json"])
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"model.path: cannot fetch {name!r} from the hub: {reason}") from error
+
+
+def _check_finite(model: Any, logprobs: Tensor) -> None:
+    """Refuse what would look like a model of the wrong type. Raises UserError."""
+    if logprobs.isfinite().all():
+        return
+    odd = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+    where = f"weights are not finite ({odd[0]})" if odd else "log-probabilities are not finite"
+    raise UserError(
+        f"model.path: its {where}: the file is damaged, or the training that wrote it diverged"
+    )
 
 
 def _refuse_unsupported(model: Any) -> None:

@@ -9,6 +9,7 @@ sampled action tokens are never decoded and tokenised again:
 from dataclasses import dataclass
 from typing import cast
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from paw.errors import UserError
@@ -86,7 +87,11 @@ def _render(tokenizer: PreTrainedTokenizerBase, first: str, action: str, second:
         {"role": "assistant", "content": action},
         {"role": "user", "content": second},
     ]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise UserError(f"chat template: it cannot be rendered: {error}") from error
+    return str(text)
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paw.errors import UserError
@@ -16,7 +17,13 @@ from paw.train.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
 from paw.train.locate import complete, resolve_model, run_directory
 from paw.train.run import CHANGEABLE, read_metrics
 from paw.train.settings import changes, resolve
-from paw.train.setup import device_of, make_serializer, matched_constant, open_source
+from paw.train.setup import (
+    check_tokenizer,
+    device_of,
+    make_serializer,
+    matched_constant,
+    open_source,
+)
 
 RECENT = 10
 """Updates of an earlier part of the run from which its next ones are foretold."""
@@ -260,11 +267,13 @@ def check_files(config: Config, place: Path, shape: ModelShape) -> None:
     """Tokenizer, template and weights of a model directory."""
     tokenizer = load_tokenizer(place)
     make_serializer(config, tokenizer)
-    if len(tokenizer) > shape.vocabulary:
-        raise UserError(
-            f"model.path = {config.model.path!r}: its tokenizer has {len(tokenizer)} tokens, the "
-            f"model {shape.vocabulary}; they do not belong together"
-        )
+    check_tokenizer(tokenizer, shape.vocabulary, config.model.path)
+    for file in place.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt"):  # reads the header alone, and knows the size from it
+                pass
+        except SafetensorError as error:
+            raise UserError(f"model.path: cannot load {str(file)!r}: {error}") from error
     if not any(place.glob("*.safetensors")) and not any(place.glob("*.bin")):
         raise UserError(f"model.path = {config.model.path!r}: no weights there (*.safetensors)")
 

@@ -16,7 +16,7 @@ CARD = "paw.toml"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 """Files of which a tokenizer has at least one."""
 
-_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def name_of(update: int) -> str:
@@ -50,7 +50,7 @@ def shipped_policies() -> list[str]:
 
 def resolve_model(path: str) -> str:
     """A shipped policy's name, a run directory (its newest checkpoint), a model directory, or what
-    may be a hub name.
+    may be a hub name, OWNER/NAME.
 
     Raises:
         UserError: no such directory, a directory without a model or tokenizer, a run without a
@@ -72,10 +72,12 @@ def resolve_model(path: str) -> str:
         return str(place)
     if place.exists():
         raise UserError(f"{where}: a file; give the directory that holds config.json and weights")
-    head, slash, _ = path.partition("/")
-    if not _HUB_NAME.fullmatch(path) or (slash and Path(head).is_dir()):
+    if not _HUB_NAME.fullmatch(path) or Path(path.partition("/")[0]).is_dir():
         hint = nearest(path, shipped_policies())
-        hint = hint if "did you mean" in hint else ""
+        if "did you mean" not in hint:
+            hint = (
+                "" if place.is_absolute() else f" in {Path.cwd()}; models of the hub are OWNER/NAME"
+            )
         raise UserError(f"{where}: no such directory{hint}")
     return path
 
@@ -85,7 +87,9 @@ def _check_tokenizer(place: Path, where: str) -> None:
         raise UserError(f"{where}: no tokenizer there (no {TOKENIZERS[0]})")
     settings = place / "tokenizer_config.json"
     try:
-        json.loads(settings.read_text(encoding="utf-8") if settings.is_file() else "{}")
+        found = json.loads(settings.read_text(encoding="utf-8") if settings.is_file() else "{}")
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: cannot read tokenizer_config.json: {error}") from None
 

@@ -138,8 +138,10 @@ class Run:
             kept = complete(self.checkpoints) if self.checkpoints.is_dir() else []
             where = kept[-1].name if kept else "the start"
             what = error.filename or self.directory / name
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            mend = "make room or " if full else ""
             raise UserError(
-                f"cannot write {what}: {error.strerror or error}; make room or choose another "
+                f"cannot write {what}: {error.strerror or error}; {mend}choose another "
                 f"run.directory; the same command then goes on from {where}"
             ) from error
 

@@ -31,6 +31,15 @@ from paw.train.samples import Row
 from paw.train.settings import environment_options
 from paw.types import Task
 
+PADDED_ROWS = 0.05
+"""Share of an embedding's rows that no token uses in models as they are published: up to 2.4 %."""
+LEARNS_FROM = {
+    "grpo": "nothing from rewards",
+    "rloo": "nothing from rewards",
+    "gigpo": "from rewards only where an episode comes back to an observation",
+}
+"""What is left of an algorithm with groups of one."""
+
 
 @dataclass(frozen=True, slots=True)
 class OldPolicy:
@@ -153,16 +162,16 @@ def open_session(config: Config) -> Session:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     source = open_source(config)
-    if config.rollout.group_size == 1 and config.algorithm.name in ("grpo", "rloo"):
+    if config.rollout.group_size == 1 and config.algorithm.name in LEARNS_FROM:
         warn(
             "rollout.group_size = 1: a group of one has advantage 0, so "
-            f"{config.algorithm.name} learns nothing from rewards"
+            f"{config.algorithm.name} learns {LEARNS_FROM[config.algorithm.name]}"
         )
     model_path = resolve_model(config.model.path)
-    tokenizer = load_tokenizer(model_path)
-    policy = load_policy(config, model_path)
+    policy, tokenizer = load_policy(config, model_path), load_tokenizer(model_path)
     check_vocabulary(policy, tokenizer, config.model.path)
     check_lengths(config, policy)
+    make_serializer(config, tokenizer)  # a template that does not fit: before anything is written
     run = Run(config)
     try:
         return _begin(run, policy, tokenizer, source, model_path)
@@ -259,13 +268,26 @@ def make_serializer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Seria
 
 
 def check_vocabulary(policy: Policy, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
-    """A tokenizer with more tokens than the model has rows would read garbage. Raises UserError."""
-    rows = policy.model.get_input_embeddings().weight.shape[0]
+    """Hold a tokenizer against the rows of its model's embedding; see `check_tokenizer`."""
+    check_tokenizer(tokenizer, policy.model.get_input_embeddings().weight.shape[0], path)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, path: str) -> None:
+    """A tokenizer with more tokens than the model has rows would read garbage. Warns of what may
+    be meant: far fewer tokens, no chat template.
+
+    Raises:
+        UserError: tokenizer and model cannot belong together.
+    """
+    where = f"model.path = {path!r}: its tokenizer has"
     if len(tokenizer) > rows:
         raise UserError(
-            f"model.path = {path!r}: its tokenizer has {len(tokenizer)} tokens, the model {rows}; "
-            "they do not belong together"
+            f"{where} {len(tokenizer)} tokens, the model {rows}; they do not belong together"
         )
+    if len(tokenizer) < (1 - PADDED_ROWS) * rows:
+        warn(f"{where} {len(tokenizer)} tokens, the model {rows}; do they belong together?")
+    if tokenizer.chat_template is None:
+        warn(f"{where} no chat template; prompts are plain: Observation: ... Action: ...")
 
 
 def check_lengths(config: Config, policy: Policy) -> None:
