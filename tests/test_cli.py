@@ -89,6 +89,7 @@ def test_mistakes_show_before_torch_is_imported(arguments: list[str]):
         (["play", "hosehold"], ["did you mean 'household'?"]),
         (["check-env", "household", "--env.levl", "2"], ["env.levl", "did you mean 'level'?"]),
         (["play", "household", "--env.level", "two"], ['env.level = "two": must be a whole']),
+        (["check-env", "household", "--tasks", "9999999"], ["from 1 to 1,000"]),
         (["play", "household", "--task", "-1"], ["--task", "'-1' is not a whole number"]),
         (["play", "household", "--seed", "-5"], ["--seed", "'-5' is not a whole number"]),
         (["play", "household", "--task", "9999"], ["has 4000 tasks, no number 9999"]),
@@ -142,6 +143,37 @@ def test_environments_of_the_current_directory_are_found(tmp_path):
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_terminal_that_lacks_our_letters():
+    done = subprocess.run(
+        [sys.executable, "-m", "paw.cli", "keys", "rollout"],
+        capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"") and b"<think>?</think>" in done.stdout
+
+
+def test_playing_needs_an_input():
+    done = subprocess.run(
+        f"{sys.executable} -m paw.cli play household <&-",
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "the standard input is closed" in done.stderr
+
+
+def test_help_of_a_narrow_terminal():
+    """Prose and tables are wrapped, commands to be copied are not."""
+    narrow = os.environ | {"COLUMNS": "40"}
+    for command in ("train", "imitate", "eval"):
+        done = subprocess.run(
+            [sys.executable, "-m", "paw.cli", command, "--help"],
+            capture_output=True, text=True, env=narrow,
+        )  # fmt: skip
+        epilog = done.stdout.partition("\nexamples:")[2].splitlines()
+        long = [line for line in epilog if len(line) > 40]
+        assert epilog
+        assert [line for line in long if not line.startswith(("  paw ", "    "))] == []
 
 
 def test_output_cut_short_is_no_mistake():

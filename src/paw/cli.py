@@ -2,15 +2,18 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
 from paw.errors import RunFailure, UserError, nearest
 from paw.train import endpoint
 from paw.train.commands import add_commands, show_dry_run, show_imitate_dry_run
+from paw.train.help import EVAL_HELP, IMITATE_HELP, OWN_HELP, TRAIN_HELP, Formatter
+from paw.train.ranges import AT_MOST
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -21,52 +24,16 @@ ON_DISK = (
 )  # fmt: skip
 """What a disk or a path may refuse; anything else is a bug and keeps its traceback."""
 
-TRAIN_HELP = """\
-examples:
-  paw train                                       the household, from the shipped policy
-  paw train recipe.toml --run.seed 1              a recipe, one key changed
-  paw train recipe.toml --run.directory runs/x    where to write; the same command again goes on
-
-The keys that matter first (--table.key value; a card beside the policy's weights, the files from
-left to right and the flags overlay each other; `paw keys` lists every key with its default):
-  --env.name NAME  --env.data_dir DIR         what to train on
-  --model.path DIR_OR_HUB_NAME                where to start from
-  --run.directory DIR  --run.updates N  --run.seed N  --run.checkpoint_every N
-  --rollout.groups N  --rollout.group_size N  --rollout.max_turns N  --rollout.context append
-  --algorithm.name grpo|rloo|gigpo|ppo        the algorithm under PaW
-  --paw.enabled false                         that algorithm alone
-  --optimizer.learning_rate X  --eval.every N
-
-Ctrl-C finishes the update, saves and stops; the same command goes on from there.
-"""
-
-IMITATE_HELP = """\
-examples:
-  paw imitate --imitate.from_scratch true --imitate.output my_policy
-  paw imitate --imitate.trajectories runs/x/trajectories/update-000080.jsonl.zst --imitate.output p
-  paw imitate recipe.toml --dry-run                        what it would be and take, from a sample
-
-`paw keys imitate` lists the keys of [imitate]; [env], [model], [rollout] and [eval] hold as well.
-"""
-
-EVAL_HELP = """\
-examples:
-  paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
-  paw eval my_policy --split test --episodes 200 -o result.json
-  paw eval my_policy --env search_qa --split all           all evaluation sets in one
-  paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
-           --api-base https://api.openai.com/v1 --api-model NAME    (key: $OPENAI_API_KEY)
-
-Any --table.key value of [env], [model], [rollout] and [eval] may follow; `paw keys` lists them.
-"""
-
-OWN_HELP = "Any --env.option value of the environment may follow."
+EVAL_KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
+"""Keys that mean something to `paw eval`; the others would be ignored."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns (and, as a console script, exits with) its status."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # `module:factory` may lie here; installed modules win
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without our letters shows a "?"
+        sys.stdout.reconfigure(errors="replace")
     words, keys = _split_keys(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     try:
@@ -159,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=text, description=text, allow_abbrev=False, epilog=epilog or None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=Formatter,
         )  # fmt: skip
         sub.set_defaults(command=name, run=run, parser=sub, keys=keys)
         return sub
@@ -182,8 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=_positive, help="default: every task once")
-    evaluate.add_argument("--seed", type=_natural, default=0)
+    evaluate.add_argument("--episodes", type=EPISODES, help="default: every task once")
+    evaluate.add_argument("--seed", type=SEED, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
@@ -191,15 +158,15 @@ def _parser() -> argparse.ArgumentParser:
     play = command("play", _play, "play an environment in the terminal", OWN_HELP, ("--env.",))
     play.add_argument("env", metavar="ENV")
     play.add_argument("--split")
-    play.add_argument("--task", type=_natural, default=0, help="number of the task in its split")
-    play.add_argument("--seed", type=_natural, default=0)
+    play.add_argument("--task", type=SEED, default=0, help="number of the task in its split")
+    play.add_argument("--seed", type=SEED, default=0)
     play.add_argument("--data-dir")
     check = command(
         "check-env", _check_env, "does an environment keep the contract?", OWN_HELP, ("--env.",)
     )
     check.add_argument("env", metavar="NAME|MODULE:FACTORY")
     check.add_argument("--split")
-    check.add_argument("--tasks", type=_positive, default=8, help="how many tasks to try")
+    check.add_argument("--tasks", type=_whole(1, 1000), default=8, help="how many tasks to try")
     check.add_argument("--data-dir")
     add_commands(command)
     keys = command("keys", _keys, "every configuration key, its default and its meaning")
@@ -207,16 +174,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _natural(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2147483647")
-    return int(text)
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `low` to `high`."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {low:,} to {high:,}"
+            )
+        return int(text)
+
+    return convert
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+SEED = _whole(0, 2**31 - 1)
+EPISODES = _whole(1, AT_MOST["eval.episodes"])
 
 
 def _train(known: argparse.Namespace, keys: list[str]) -> int:
@@ -273,16 +245,24 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
     if endpoint.wanted(known):
         return _eval_endpoint(known, keys)
     flags = [*keys, "--model.path", known.model]
-    for key, value in (("env.name", known.env), ("env.data_dir", known.data_dir)):
-        flags += [] if value is None else [f"--{key}", value]
+    for key, value in (
+        ("env.name", known.env),
+        ("env.data_dir", known.data_dir),
+        ("eval.temperature", known.temperature),
+    ):
+        flags += [] if value is None else [f"--{key}", str(value)]
     config = _config([], flags)
+    for key in keys:
+        if key.startswith("--") and not key.startswith(EVAL_KEYS):
+            raise UserError(
+                f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
+                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
+            )
     from paw.train.console import quiet
     from paw.train.evaluation import evaluate_model, print_evaluation
 
     quiet()
-    result = evaluate_model(
-        config, known.split, known.episodes, known.temperature, known.seed, known.output
-    )
+    result = evaluate_model(config, known.split, known.episodes, None, known.seed, known.output)
     print_evaluation(result)
     return 0 if result["num_episodes"] else 1
 
@@ -313,6 +293,8 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
 def _play(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.play import play
 
+    if sys.stdin is None:
+        raise UserError("play: the standard input is closed; run it in a terminal")
     play(_source(known, keys), task_index=known.task, seed=known.seed)
     return 0
 

@@ -1,11 +1,14 @@
 """Bad input: exit 2, one line that says what and how to mend it, nothing lost."""
 
+import json
+import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from .tiny_runs import Finished, ForkServer, final_state, flags, metrics, same_run
 
@@ -48,6 +51,29 @@ def cut(file: Path, length: int) -> None:
     file.write_bytes(file.read_bytes()[:length])
 
 
+def edit(policy: Path, change: Callable[[dict], object]) -> None:
+    """Change the weights, or their names, in place."""
+    file = policy / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+def wider(weights: dict) -> None:
+    weights[EMBEDDING] = weights[EMBEDDING].repeat(1, 2)
+
+
+def taller(weights: dict) -> None:
+    weights[EMBEDDING] = weights[EMBEDDING].repeat(2, 1)
+
+
+def not_finite(weights: dict) -> None:
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = math.nan
+
+
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
@@ -60,6 +86,8 @@ def cut(file: Path, length: int) -> None:
         (lambda p: (p / "tokenizer.json").unlink(), ["no tokenizer there"]),
         (lambda p: (p / "tokenizer.json").write_text("{"), ["no tokenizer to load"]),
         (lambda p: (p / "tokenizer_config.json").write_text("{"), ["tokenizer_config.json"]),
+        (lambda p: (p / "tokenizer_config.json").write_text("[1]"), ["not a JSON object"]),
+        (lambda p: edit(p, wider), ["embed_tokens.weight has shape", "by config.json"]),
         (lambda p: (p / "paw.toml").write_text("[rollout]\nx = 1"), ["paw.toml: rollout.x"]),
     ],
 )
@@ -75,7 +103,9 @@ def test_broken_models(server: ForkServer, variant, tmp_path: Path, change, part
     [
         ({"model__path": "/nonexistent/policy"}, ["'/nonexistent/policy': no such directory"]),
         ({"model__path": "./houshold"}, ["no such directory"]),
-        ({"model__path": "nobody/nothing"}, ["nobody/nothing"]),
+        ({"model__path": "houshold"}, ["no such directory; did you mean 'household'?"]),
+        ({"model__path": "a/b/c"}, ["no such directory in /", "the hub are OWNER/NAME"]),
+        ({"model__path": "nobody/nothing"}, ["cannot fetch 'nobody/nothing' from the hub"]),
         ({"model__device": "cuda"}, ["model.device", "no usable GPU; use cpu"]),
         ({"model__device": "tpu"}, ["model.device = 'tpu'", "cuda:N"]),
         ({"env__name": "hosehold"}, ["no environment 'hosehold'; did you mean 'household'?"]),
@@ -85,6 +115,7 @@ def test_broken_models(server: ForkServer, variant, tmp_path: Path, change, part
         ({"env__name": "tiny_envs:Sleepy", "env__num_tasks": 0}, ["has no tasks there"]),
         ({"env__split": "trian"}, ["no split 'trian'; did you mean 'train'?"]),
         ({"env__levl": 2}, ["env.levl", "did you mean 'level'?"]),
+        ({"env__num_tasks": 10**22}, ["num_tasks must be at least 1 and at most 10,000,000"]),
         ({"env__level": "two"}, ['env.level = "two": must be a whole number']),
         ({"env__name": "alfworld", "env__data_dir": "/nonexistent"}, ["/nonexistent"]),
         ({"env__name": "webshop", "env__data_dir": "/nonexistent"}, ["/nonexistent"]),
@@ -101,6 +132,48 @@ def test_what_does_not_fit_what_is_there(
 ):
     finished = server.run(["train", *flags(policy, tmp_path / "run", **changed)])
     assert_one_line(finished, *parts)
+
+
+def test_weights_that_are_not_finite(server: ForkServer, variant, tmp_path: Path):
+    broken = variant(lambda p: edit(p, not_finite))
+    finished = server.run(["train", *flags(broken, tmp_path / "run")])
+    assert_one_line(finished, "not finite (model.layers.0.mlp.up_proj.weight)", "damaged")
+
+
+def test_templates(server: ForkServer, variant, tmp_path: Path):
+    """One that cannot be read is refused before anything is written; none at all is told once."""
+    broken = variant(lambda p: (p / "chat_template.jinja").write_text("{% for %}"))
+    finished = server.run(["train", *flags(broken, tmp_path / "run")])
+    assert_one_line(finished, "chat template: it cannot be rendered", "Expected an expression")
+    assert not (tmp_path / "run").exists()
+    bare = variant(lambda p: (p / "chat_template.jinja").unlink())
+    finished = server.run(["train", *flags(bare, tmp_path / "run", run__updates=1)])
+    assert finished.code == 0
+    assert finished.err.count("no chat template; prompts are plain") == 1
+
+
+def test_a_tokenizer_with_fewer_tokens_than_the_model(server: ForkServer, variant, tmp_path: Path):
+    def more_rows(policy: Path) -> None:
+        settings = json.loads((policy / "config.json").read_text())
+        rows = settings["vocab_size"] * 2
+        (policy / "config.json").write_text(json.dumps(settings | {"vocab_size": rows}))
+        edit(policy, taller)
+
+    finished = server.run(["train", *flags(variant(more_rows), tmp_path / "run", run__updates=1)])
+    assert finished.code == 0
+    assert "do they belong together?" in finished.err
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "gigpo"])
+def test_groups_of_one(server: ForkServer, policy: Path, tmp_path: Path, algorithm: str):
+    settings = {"rollout__group_size": 1, "algorithm__name": algorithm, "run__updates": 0}
+    finished = server.run(["train", *flags(policy, tmp_path / "run", **settings)])
+    assert f"rollout.group_size = 1: a group of one has advantage 0, so {algorithm}" in finished.err
+
+
+def test_a_directory_that_cannot_be_written(server: ForkServer, policy: Path):
+    finished = server.run(["train", *flags(policy, "/proc/nothing/run")])
+    assert "make room" not in assert_one_line(finished, "cannot write", "choose another")
 
 
 def test_mended_mistake_needs_no_new_directory(server: ForkServer, policy: Path, tmp_path: Path):
@@ -155,7 +228,11 @@ def test_evaluation(server: ForkServer, policy: Path, tmp_path: Path):
     assert_one_line(complaint(model=empty), "directory without a model")
     (empty / "checkpoints").mkdir()
     assert_one_line(complaint(model=empty), "no complete checkpoint yet")
-    assert_one_line(complaint("--episodes", "0"), "--episodes", "at least 1")
+    assert_one_line(complaint("--episodes", "0"), "--episodes", "from 1 to 10,000,000")
+    assert_one_line(complaint("--temperature", "nan"), "eval.temperature = nan", "finite")
+    assert_one_line(complaint("--temperature", "-1"), "eval.temperature = -1.0", "negative")
+    assert_one_line(complaint("--run.updates", "3"), "--run.updates changes nothing here")
+    assert_one_line(complaint("--eval.episodes=3"), "--eval.episodes changes nothing here")
     assert_one_line(complaint("--split", "tset"), "did you mean 'test'?")
     assert_one_line(complaint("--env", "hosehold"), "did you mean 'household'?")
     assert_one_line(complaint("-o", "/proc/result.json"), "cannot write /proc/result.json")
