@@ -55,7 +55,8 @@ class Household(TaskSource):
             raise UserError(f"household: no level {level!r}; known: {', '.join(map(str, LEVELS))}")
         if num_tasks is not None and not 1 <= num_tasks <= MAX_TASKS:
             raise UserError(
-                f"household: num_tasks must be at least 1 and at most {MAX_TASKS:,}, not {num_tasks}"
+                f"household: num_tasks must be at least 1 and at most {MAX_TASKS:,}, not "
+                f"{num_tasks}"
             )
         kinds = list(GOALS) if kinds is None else [kinds] if isinstance(kinds, str) else kinds
         for kind in kinds:
