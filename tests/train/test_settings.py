@@ -254,8 +254,7 @@ def test_describe_lists_every_key_with_a_meaning():
     for kind in TABLES.values():
         for field in fields(kind):
             assert f"\n  {field.name}" in text
-            if field.name != "alternate_every":
-                assert settings._field_docs(kind).get(field.name), f"{kind.__name__}.{field.name}"
+            assert settings._field_docs(kind).get(field.name), f"{kind.__name__}.{field.name}"
     assert "[rollout]" not in describe(["run"])
     card = resolve([], [], read_card("household"))
     rate = f"{card.optimizer.learning_rate:.0e}".replace("e-0", "e-")
