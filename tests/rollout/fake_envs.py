@@ -85,9 +85,12 @@ class Counter:
         if self.at == turn and self.fault == "unpicklable":
             info["function"] = lambda: None
         ended = turn == LAST_TURN
+        reward = 10.0 * ended
+        if self.at == turn and self.fault in ("nan", "-inf"):
+            reward = float(self.fault)
         return StepResult(
             observation,
-            reward=10.0 * ended,
+            reward=reward,
             terminated=ended,
             valid=command.startswith("count"),
             success=True if ended else None,

@@ -130,6 +130,8 @@ def test_a_slot_that_failed_can_be_opened_again():
         ("raise", "ValueError: the world is broken"),
         ("leave", "SystemExit: 3"),
         ("type", "TypeError: the environment returned Observation, not StepResult"),
+        ("nan", "ValueError: the reward is nan"),
+        ("-inf", "ValueError: the reward is -inf"),
     ],
 )
 def test_exceptions_are_failures_in_this_process_too(healthy, fault, reason, workers):

@@ -9,6 +9,7 @@ Imports no torch: a worker starts in a fifth of a second.
 """
 
 import contextlib
+import math
 import os
 import pickle
 import select
@@ -120,7 +121,10 @@ class Host:
             case Step(slot, command, replay):
                 if replay is not None:
                     self._rebuild(slot, replay, tick)
-                return _checked(self._environments[slot].step(command), StepResult)
+                result = _checked(self._environments[slot].step(command), StepResult)
+                if not math.isfinite(result.reward):
+                    raise ValueError(f"the reward is {result.reward}")
+                return result
             case Close(slot):
                 return self.drop(slot)
 
