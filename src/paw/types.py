@@ -98,6 +98,8 @@ class Trajectory:
     """The benchmark's own score, where it has one."""
     failure: str | None = None
     """Why the environment failed; such a trajectory is counted and never trained on."""
+    prompt_limit: bool = False
+    """`max_prompt_tokens` left no room for another turn and ended the episode (`append`)."""
 
     @property
     def return_(self) -> float:

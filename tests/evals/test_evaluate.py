@@ -78,6 +78,21 @@ def test_evaluation_by_kind_and_episode():
     assert result["macro_average"]["success_rate"] == pytest.approx(0.75)  # (1 + 1/2) / 2
 
 
+def test_what_the_prompt_limit_ended_and_cut_is_counted():
+    """2 usable episodes, the limit ended one; 1 of their 3 prompts was cut. The failed one does not
+    count."""
+    cut = replace(TURN, prompt_cut_tokens=4)
+    ended = replace(episode(turns=(cut,)), prompt_limit=True)
+    broken = replace(episode(turns=(cut,), failure="x"), prompt_limit=True)
+    played = [ended, episode(turns=(TURN, TURN)), broken]
+    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
+    assert result["prompt_limit_fraction"] == 1 / 2
+    assert result["prompt_cut_fraction"] == pytest.approx(1 / 3)
+    assert result["by_kind"]["heat"]["prompt_limit_fraction"] == 1 / 2
+    rows = [(e["prompt_limit"], e["num_cut_prompts"]) for e in result["episodes"]]
+    assert rows == [(True, 1), (False, 0), (True, 1)]
+
+
 def test_reasons_of_failure_are_counted():
     played = [episode(failure="x"), episode(), episode(failure="y"), episode(failure="x")]
     result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)

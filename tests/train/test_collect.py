@@ -191,6 +191,7 @@ def test_a_conversation_ends_where_it_has_no_room():
     (trajectory,) = played
     assert 1 < len(trajectory.transitions) < 10
     assert (trajectory.terminated, trajectory.failure) == (False, None)
+    assert trajectory.prompt_limit
     lengths = [len(r.prompt_ids) for r in sampler.requests]
     step = lengths[-1] - lengths[-2]
     assert lengths[-1] <= 26 < lengths[-1] + step
@@ -202,6 +203,7 @@ def test_a_window_prompt_is_cut_in_the_middle_and_counted():
     long = "You see " + "a door. " * 30
     played, sampler, _ = play(answers={0: [answer(long)]}, context="window", max_prompt_tokens=40)
     assert len(played[0].transitions) == 3  # windows never end an episode
+    assert not played[0].prompt_limit
     first, second, _ = played[0].transitions
     assert first.prompt_cut_tokens == 0 < second.prompt_cut_tokens
     assert all(len(r.prompt_ids) <= 40 for r in sampler.requests)

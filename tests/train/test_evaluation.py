@@ -36,6 +36,29 @@ def test_the_result_says_what_it_was_got_with(server: ForkServer, policy: Path, 
     assert sum(row["num_episodes"] for row in result["by_kind"].values()) == 3
 
 
+@pytest.mark.parametrize(
+    ("context", "limit", "share"),
+    [("append", 30, "prompt_limit_fraction"), ("window", 12, "prompt_cut_fraction")],
+)
+def test_what_the_prompt_limit_does_is_said(
+    server: ForkServer, policy: Path, tmp_path: Path, context: str, limit: int, share: str
+):
+    output = tmp_path / "result.json"
+    command = ["eval", str(policy), "--episodes", "3", "--eval.max_turns", "3"]
+    command += ["--rollout.response_format", "command", "--rollout.context", context]
+    command += ["--rollout.max_response_tokens", "4", "--rollout.workers", "0", "-o", str(output)]
+    finished = server.run([*command, "--rollout.max_prompt_tokens", str(limit)])
+    assert finished.code == 0, finished.err
+    last = finished.out.splitlines()[-1]
+    assert last.startswith(f"rollout.max_prompt_tokens = {limit} ended ")
+    assert last.endswith("of the prompts: raise it")
+    result = json.loads(output.read_text())
+    assert result[share] == 1 and f"{result['prompt_limit_fraction']:.1%} of the episodes" in last
+    finished = server.run([*command, "--rollout.max_prompt_tokens", "500"])
+    assert (finished.code, "max_prompt_tokens" in finished.out) == (0, False)
+    assert json.loads(output.read_text())[share] == 0
+
+
 def test_two_splits_are_refused(server: ForkServer, policy: Path):
     finished = server.run(["eval", str(policy), "--split", "test", "--env.split=valid"])
     assert (finished.code, finished.err) == (2, "paw: eval: --split test or --env.split valid?\n")
@@ -45,7 +68,8 @@ def test_scores_are_shown_where_they_say_more_than_success(capsys):
     """WebShop's score does; ALFWorld's is its success. 12 of 5 tasks: more than once."""
     row = {
         "num_episodes": 12, "success_rate": 0.25, "interval": (0.1, 0.5), "score_mean": 0.25,
-        "turns_mean": 3.0, "valid_action_rate": 0.5,
+        "turns_mean": 3.0, "valid_action_rate": 0.5, "prompt_limit_fraction": 0.0,
+        "prompt_cut_fraction": 0.0,
     }  # fmt: skip
     result = row | {
         "env": "webshop", "split": "dev", "num_tasks": 5, "num_failures": 0, "failures": {},

@@ -40,6 +40,7 @@ def test_rollout_metrics():
         "rollout/turns_mean": pytest.approx(4 / 3),
         "rollout/truncated_fraction": pytest.approx(1 / 3),
         "rollout/unfinished_fraction": 1 / 4,
+        "rollout/prompt_limit_fraction": 0,
         "rollout/prompt_cut_fraction": 0,
         "rollout/failures": 1,
         "tokens/sampled": 9,
@@ -59,6 +60,15 @@ def test_role_confusion_and_cut_prompts_are_counted():
     assert found["wm/role_confusion_rate"] == found["rollout/prompt_cut_fraction"] == 1 / 4
     with_header = rollout_metrics([changed, easy], header_ids={END})  # 3 of 4 turns end with it
     assert with_header["wm/role_confusion_rate"] == 3 / 4
+
+
+def test_episodes_ended_by_the_prompt_limit_are_counted():
+    """1 of 3 usable trajectories; the failed one counts nowhere."""
+    (group, easy) = groups()
+    won, lost, failed = group.trajectories
+    members = (won, replace(lost, prompt_limit=True), replace(failed, prompt_limit=True))
+    found = rollout_metrics([replace(group, trajectories=members), easy])
+    assert found["rollout/prompt_limit_fraction"] == pytest.approx(1 / 3)
 
 
 def judged(paw: PawConfig):

@@ -107,6 +107,8 @@ def evaluation(
                 "score": t.score,
                 "turns": len(t.transitions),
                 "failure": t.failure,
+                "prompt_limit": t.prompt_limit,
+                "num_cut_prompts": sum(turn.prompt_cut_tokens > 0 for turn in t.transitions),
             }
             for t in trajectories
         ],
@@ -145,6 +147,7 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     wins, count = sum(t.success for t in usable), len(usable)
     turns = [len(t.transitions) for t in usable]
     valid = [turn.valid for t in usable for turn in t.transitions]
+    cut = [turn.prompt_cut_tokens > 0 for t in usable for turn in t.transitions]
     scores = [t.score for t in usable if t.score is not None]
     return {
         "num_episodes": count,
@@ -155,4 +158,6 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "score_mean": sum(scores) / len(scores) if scores else None,
         "turns_mean": sum(turns) / count if count else 0.0,
         "valid_action_rate": sum(valid) / len(valid) if valid else 0.0,
+        "prompt_limit_fraction": sum(t.prompt_limit for t in usable) / count if count else 0.0,
+        "prompt_cut_fraction": sum(cut) / len(cut) if cut else 0.0,
     }

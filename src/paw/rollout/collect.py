@@ -56,6 +56,7 @@ class _Episode:
     terminated: bool = False
     score: float | None = None
     failure: str | None = None
+    prompt_limit: bool = False
 
     def trajectory(self) -> Trajectory:
         return Trajectory(
@@ -67,6 +68,7 @@ class _Episode:
             terminated=self.terminated,
             score=self.score,
             failure=self.failure,
+            prompt_limit=self.prompt_limit,
         )
 
 
@@ -101,6 +103,8 @@ def collect(
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
         full = {s for s in active if turn and not _has_room(prompts[s], serializer)}
+        for slot in full:
+            episodes[slot].prompt_limit = True
         environments.close_slots(sorted(full))
         active = [s for s in active if s not in full]
         if not active:

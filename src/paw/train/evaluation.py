@@ -52,7 +52,7 @@ def evaluate_model(
 
 def print_evaluation(result: dict[str, Any]) -> None:
     """Data and protocol; success with its interval per kind, over all and, for search_qa, as the
-    mean over data sets; what failed."""
+    mean over data sets; what failed, and what the prompt limit cut."""
     played = result["num_episodes"] + result["num_failures"]
     size = result["num_tasks"]
     whole = f"the first {played:,} of {size:,} tasks" if played < size else f"all {size:,} tasks"
@@ -86,6 +86,12 @@ def print_evaluation(result: dict[str, Any]) -> None:
         print(f"{result['num_failures']} of {played} episodes failed and do not count:")
         for reason, count in result["failures"].items():
             print(f"  {count} x {reason}")
+    ended, cut = result["prompt_limit_fraction"], result["prompt_cut_fraction"]
+    if ended or cut:
+        print(
+            f"rollout.max_prompt_tokens = {result['max_prompt_tokens']} ended {ended:.1%} of the "
+            f"episodes and cut {cut:.1%} of the prompts: raise it"
+        )
 
 
 def _row(row: dict[str, Any], scored: bool) -> str:

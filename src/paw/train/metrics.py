@@ -25,6 +25,7 @@ def rollout_metrics(
         "rollout/valid_action_rate": sum(t.valid for t in turns) / num_turns,
         "rollout/turns_mean": len(turns) / count,
         "rollout/truncated_fraction": sum(not t.terminated for t in usable) / count,
+        "rollout/prompt_limit_fraction": sum(t.prompt_limit for t in usable) / count,
         "rollout/unfinished_fraction": sum(not t.action.finished for t in turns) / num_turns,
         "rollout/prompt_cut_fraction": sum(t.prompt_cut_tokens > 0 for t in turns) / num_turns,
         "rollout/failures": len(trajectories) - len(usable),
@@ -123,6 +124,7 @@ def records(
             "terminated": t.terminated,
             "score": t.score,
             "failure": t.failure,
+            "prompt_limit": t.prompt_limit,
             "turns": [turn(x, next(in_pool) if is_usable(t) else None) for x in t.transitions],
         }
         for g in groups
