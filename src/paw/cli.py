@@ -225,11 +225,15 @@ def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
     if known.dry_run:
         return show_imitate_dry_run(config)
     from paw.train.console import Bar, quiet
-    from paw.train.imitate import imitate
+    from paw.train.imitate import imitate, stopped
 
     quiet()
     with Bar(config.imitate.steps, "step") as bar:
-        report = imitate(config, bar)
+        try:
+            report = imitate(config, bar)
+        except KeyboardInterrupt:
+            bar.close()
+            return _complain(stopped(config), 130)
     for row in report["evaluations"]:
         low, high = row["interval"]
         print(
@@ -259,11 +263,12 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
                 "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
             )
     from paw.train.console import quiet
-    from paw.train.evaluation import evaluate_model, print_evaluation
+    from paw.train.evaluation import evaluate_model, print_evaluation, write_result
 
     quiet()
     result = evaluate_model(config, known.split, known.episodes, None, known.seed, known.output)
     print_evaluation(result)
+    write_result(result, known.output)
     return 0 if result["num_episodes"] else 1
 
 
@@ -283,10 +288,11 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
         result = endpoint.evaluate(known, keys)
     except KeyboardInterrupt:
         return _complain(endpoint.stopped(known), 130)
-    from paw.train.evaluation import print_evaluation
+    from paw.train.evaluation import print_evaluation, write_result
 
     print_evaluation(result)
     endpoint.print_costs(result)
+    write_result(result, known.output)
     return 0 if result["num_episodes"] else 1
 
 

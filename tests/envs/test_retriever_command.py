@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import resource
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -36,6 +37,23 @@ def index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     assert main(["retriever", "index", str(corpus), "-o", str(output)]) == 0
     assert capsys.readouterr().out == f"{output}: 3 passages (bm25) of corpus.jsonl.gz\n"
     return output
+
+
+def test_a_full_disk_is_named(tmp_path: Path, capsys):
+    """No file may grow beyond 20 bytes: the passages take more."""
+    corpus, output = tmp_path / "corpus.jsonl", tmp_path / "index"
+    corpus.write_bytes(lines(CORPUS))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    try:
+        assert main(["retriever", "index", str(corpus), "-o", str(output)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err
+    assert said == (
+        f"paw: cannot write {output}: File too large; make room or choose another folder\n"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus.jsonl"]
 
 
 def test_evaluate_prints_one_object(index: Path, tmp_path: Path, capsys):

@@ -244,6 +244,27 @@ def test_evaluation(server: ForkServer, policy: Path, tmp_path: Path):
     assert result.is_file()
 
 
+def test_a_result_that_cannot_be_written_is_printed(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    """No file may grow beyond 1,000 bytes; the result has more."""
+    command = ["eval", str(policy), "--episodes", "2", "--rollout.max_turns", "2"]
+    output = tmp_path / "result.json"
+    finished = server.run([*command, "-o", str(output)], file_bytes=1000)
+    assert "all tasks" in finished.out
+    assert_last_line(finished, f"cannot write {output}: File too large")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_seen_before_anything_is_played(
+    server: ForkServer, policy: Path, small_disk: Path
+):
+    fill(small_disk, 0)
+    finished = server.run(["eval", str(policy), "-o", str(small_disk / "result.json")])
+    assert_one_line(finished, "cannot write", "No space left on device; make room")
+    assert [p.name for p in small_disk.iterdir()] == ["ballast"]
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of two megabytes."""

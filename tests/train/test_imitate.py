@@ -3,13 +3,14 @@
 import json
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 import zstandard
 
-from .tiny_runs import ForkServer, flags
+from .tiny_runs import Forked, ForkServer, flags
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -47,7 +48,7 @@ def test_makes_a_policy(server: ForkServer, policy: Path, tmp_path: Path, change
     assert finished.code == 0, finished.err
     assert finished.out.splitlines()[-1].startswith(f"policy  {output}")
     report = json.loads((output / "imitate.json").read_text())
-    assert report["steps"] == 4
+    assert (report["steps"], report["finished"]) == (4, True)
     assert 0 < report["demonstrations"] <= 12
     steps = [row["step"] for row in report["evaluations"]]
     assert steps == ([2, 4] if "imitate__eval_every" in changed else [4])
@@ -130,17 +131,82 @@ def test_existing_output_is_refused_before_any_work(
     assert "exists already: choose another" in finished.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_leaves_nothing(
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def wait_for_word(process: Forked, word: str) -> None:
+    """Until it is on stderr; "step" is on the bar once a step is done."""
+    wait_for(lambda: process.err.is_file() and word in process.err.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_keeps_the_policy_as_reached(
     server: ForkServer, policy: Path, tmp_path: Path, number: signal.Signals
 ):
     output = tmp_path / "policy"
     process = server.start(arguments(policy, output, imitate__steps=10**6))
-    time.sleep(1.5)
+    wait_for_word(process, "step")
     process.signal(number)
     finished = process.wait()
-    assert finished.code == (130 if number == signal.SIGINT else -number)
+    assert finished.code == 130
     assert "Traceback" not in finished.err
+    assert "finishing this step and saving" in finished.err
+    report = json.loads((output / "imitate.json").read_text())
+    assert (report["finished"], report["evaluations"]) == (False, [])
+    assert finished.err.splitlines()[-1] == (
+        f"paw: stopped; {output} holds the policy of step {report['steps']:,} of 1,000,000, which "
+        "is not the finished one"
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["policy"]
+    again = server.run(["eval", str(output), "--episodes", "1", "--eval.max_turns", "1"])
+    assert again.code == 0, again.err
+
+
+def test_interrupted_before_training_says_that_nothing_was_kept(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    process = server.start(arguments(policy, tmp_path / "p", imitate__demonstrations=10**8))
+    wait_for_word(process, "demonstrations=")
+    process.signal(signal.SIGINT)
+    finished = process.wait()
+    assert finished.code == 130
+    assert finished.err.splitlines()[-1] == "paw: stopped; nothing was kept"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_leaves_the_policy_of_the_last_evaluation(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    output = tmp_path / "policy"
+    endless = arguments(policy, output, imitate__steps=10**6, imitate__eval_every=10**5)
+    process = server.start(endless)
+    wait_for_word(process, "step")
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+    process = server.start(arguments(policy, output, imitate__steps=10**6, imitate__eval_every=2))
+    wait_for((output / "imitate.json").is_file)
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    kept = output if output.is_dir() else tmp_path / "policy.old.tmp"  # between two renames
+    report = json.loads((kept / "imitate.json").read_text())
+    assert report["steps"] == report["evaluations"][-1]["step"] >= 2
+    assert not report["finished"]
+
+
+def test_a_disk_without_room_is_seen_before_training(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    """No file may grow beyond 1,000 bytes: the policy has some thousand weights of 4 bytes."""
+    endless = arguments(policy, tmp_path / "policy", imitate__steps=10**6)
+    finished = server.run(endless, file_bytes=1000)
+    assert (finished.code, finished.err.count("\n")) == (2, 1), finished.err
+    assert f"cannot write {tmp_path / 'policy'} (0." in finished.err
+    assert "MB are wanted): File too large; make room" in finished.err
     assert list(tmp_path.iterdir()) == []
 
 

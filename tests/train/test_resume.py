@@ -157,13 +157,14 @@ def test_workers_do_not_survive_a_kill(server: ForkServer, policy: Path, tmp_pat
     assert gone(workers[0])
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_finishes_the_update_and_saves(
-    server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
+    server: ForkServer, policy: Path, uninterrupted, tmp_path: Path, number: signal.Signals
 ):
     run = tmp_path / "run"
     process = server.start(command(policy, run, "lora", run__checkpoint_every=1000))
     wait_for_rows(process, run, 2)
-    process.signal(signal.SIGINT)
+    process.signal(number)
     finished = process.wait()
     assert finished.code == 130
     assert "Traceback" not in finished.err

@@ -160,11 +160,14 @@ def test_check_writable(tmp_path: Path):
             check_writable(path)
 
 
-def test_first_interrupt_asks_and_the_second_stops(capsys: pytest.CaptureFixture[str]):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_asks_and_the_second_stops(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals
+):
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), InterruptGuard() as guard:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         assert guard.asked
         os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert "Ctrl-C again stops at once" in capsys.readouterr().err

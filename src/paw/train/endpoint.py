@@ -1,7 +1,6 @@
 """`paw eval --api-base URL`: evaluates a model behind an OpenAI-compatible endpoint."""
 
 import argparse
-import json
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -93,7 +92,7 @@ def wanted(known: argparse.Namespace) -> bool:
 
 
 def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
-    """Play, journal and write the result as the options say; what was finished is not played again.
+    """Play and journal as the options say; what was finished is not played again.
 
     Raises:
         UserError: bad input, before anything is sent; or what the endpoint refuses for good.
@@ -106,7 +105,7 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     from paw.evals.remote import Player, play_all
     from paw.evals.remote_result import result_of, settings_of
     from paw.train.console import Bar
-    from paw.train.run import check_writable, environment_facts, write_atomically
+    from paw.train.run import check_writable, environment_facts
     from paw.train.setup import open_pool, open_source
 
     setup = _setup(known, config)
@@ -140,10 +139,7 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
             on_episode=lambda number, record: bar(number, {}),
         )
     prices = None if known.price_in is None else (known.price_in, known.price_out)
-    result = result_of(setup, source, records, prices) | environment_facts()
-    if known.output:
-        write_atomically(Path(known.output), json.dumps(result, indent=1).encode() + b"\n")
-    return result
+    return result_of(setup, source, records, prices) | environment_facts()
 
 
 def stopped(known: argparse.Namespace) -> str:

@@ -23,7 +23,7 @@ def evaluate_model(
     seed: int,
     output: str | None,
 ) -> dict[str, Any]:
-    """Play a split (every task once by default) and write the result to `output`, if any.
+    """Play a split (every task once by default); `write_result` writes what it returns.
 
     Raises:
         UserError: bad input, or an `output` that cannot be written: before anything is played.
@@ -44,10 +44,17 @@ def evaluate_model(
             seed,
             lambda num_finished: bar(num_finished, {}),
         )
-    result = {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
+    return {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
+
+
+def write_result(result: dict[str, Any], output: str | None) -> None:
+    """The result as JSON in `output`, if any: after printing, so that a full disk loses no score.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     if output:
         write_atomically(Path(output), json.dumps(result, indent=1).encode() + b"\n")
-    return result
 
 
 def print_evaluation(result: dict[str, Any]) -> None:

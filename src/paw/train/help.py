@@ -19,7 +19,7 @@ left to right and the flags overlay each other; `paw keys` lists every key with 
   --paw.enabled false                         that algorithm alone
   --optimizer.learning_rate X  --eval.every N
 
-Ctrl-C finishes the update, saves and stops; the same command goes on from there.
+Ctrl-C or SIGTERM finishes the update, saves and stops; the same command goes on from there.
 """
 
 IMITATE_HELP = """\

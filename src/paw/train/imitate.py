@@ -8,16 +8,15 @@ to go on. The learner is the trainer's own: each imitated token is a target with
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import zstandard
 from transformers import PreTrainedTokenizerBase
 
-from paw.envs.base import Observation, TaskSource
+from paw.envs.base import TaskSource
 from paw.errors import UserError
 from paw.evals.evaluate import VALIDATION
 from paw.model.policy import Policy
@@ -26,8 +25,14 @@ from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
 from paw.train.checkpoint import card_text, new_directory, resolve_model, save_policy
 from paw.train.config import Config, OptimizerConfig
+from paw.train.demonstrations import (
+    Demonstration,
+    Progress,
+    expert_demonstrations,
+    read_demonstrations,
+)
 from paw.train.learner import Learner, Statistics
-from paw.train.run import check_writable, environment_facts
+from paw.train.run import InterruptGuard, check_writable, environment_facts
 from paw.train.setup import (
     Actor,
     check_vocabulary,
@@ -36,33 +41,20 @@ from paw.train.setup import (
     make_serializer,
     open_source,
 )
-from paw.types import Role, SampledAction, Task, TrainingSample
-
-Progress = Callable[[int, dict[str, Any]], None]
-"""Called after each step with its number and metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    """One episode to imitate: observation, response, observation, …"""
-
-    task: Task
-    observations: tuple[Observation, ...]
-    """[turns + 1]; the last one, after the last response, may be empty"""
-    responses: tuple[str, ...]
-    """[turns]"""
-    imitated: tuple[bool, ...]
-    """[turns] False for junk"""
+from paw.types import Role, SampledAction, TrainingSample
 
 
 def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> dict[str, Any]:
-    """Make demonstrations, train on them, write the policy to `imitate.output`.
+    """Make demonstrations, train on them, write the policy to `imitate.output`: at the end, and at
+    each evaluation on the way.
 
     Returns:
         What `imitate.json` in that directory says: command, commit, seed, losses, success.
 
     Raises:
-        UserError: no expert, no successful demonstration, or an output that exists already.
+        UserError: no expert, no successful demonstration, or an output that exists already or has
+            no room for the policy.
+        KeyboardInterrupt: Ctrl-C was pressed; the policy as of that step has been written.
     """
     settings = config.imitate
     output = Path(settings.output)
@@ -83,101 +75,71 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     samples = [rows for rows in samples if any(any(row.wm_weights) for row in rows)]
     if not samples:
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
-    learner = make_learner(policy, config)
-    actor = Actor(config, policy, tokenizer)
-    facts, history = environment_facts(), []
-    done = 0
-    for step, batch in enumerate(batches(samples, config), start=1):
-        statistics = Statistics()
-        learner.step(_normalised(batch), statistics, rate=rate_at(step - 1, config))
-        nll = statistics.mean("target_nll", "target_tokens")
-        metrics: dict[str, Any] = {"imitate/nll": nll, "tokens/trained": statistics.sums["tokens"]}
-        done = step
-        last = step == settings.steps
-        if last or (settings.eval_every and step % settings.eval_every == 0):
-            result = actor.evaluate(
-                config.eval.split, config.eval.episodes, config.eval.temperature, config.run.seed
-            )
-            result.pop("episodes")
-            history.append({"step": step, "nll": nll, **result})
-            metrics["eval/success_rate"] = result["success_rate"]
-        progress(step, metrics)
-        enough = settings.stop_at_success
-        if enough is not None and metrics.get("eval/success_rate", -1.0) >= enough:
-            break
+    # Later ones are written beside the first, and take its place when they are whole.
+    check_writable(output, _num_bytes(policy) * (2 if settings.eval_every else 1))
     report = {
-        "steps": done,
+        "steps": 0,
+        "finished": False,
         "demonstrations": len(demonstrations),
         "parameters": sum(p.numel() for p in policy.model.parameters()),
-        "evaluations": history,
+        "evaluations": [],
         "seed": config.run.seed,
-        **facts,
+        **environment_facts(),
     }
-    _write(output, policy, tokenizer, config, report)
+    _train(samples, policy, tokenizer, config, report, progress)
     return report
 
 
-def expert_demonstrations(
-    source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
-) -> list[Demonstration]:
-    """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
-    settings, rng = config.imitate, random.Random(config.run.seed)
-    order: list[int] = []
-    demonstrations = []
-    for number in range(settings.demonstrations):
-        if not order:
-            order = list(range(len(source)))
-            rng.shuffle(order)
-        task, seed = source[order.pop()], rng.randrange(2**31)
-        options = {"noise": settings.noise, "junk": settings.junk} | settings.expert
-        try:
-            expert = source.expert(task, seed, **options)
-        except NotImplementedError as error:
-            raise UserError(f"paw imitate: {error}; set imitate.trajectories instead") from error
-        except TypeError as error:
-            raise UserError(f"imitate.expert: {error}") from error
-        demonstration = _play(source, task, seed, expert, config)
-        if demonstration is not None:
-            demonstrations.append(demonstration)
-        if number % 100 == 99:
-            progress(0, {"demonstrations": len(demonstrations)})
-    if not demonstrations:
-        raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
-    return demonstrations
+def _train(
+    samples: Sequence[list[TrainingSample]],
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    config: Config,
+    report: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Learn from the samples, evaluate, write; `report` says how far it came."""
+    settings, evaluation = config.imitate, config.eval
+    learner, actor = make_learner(policy, config), Actor(config, policy, tokenizer)
+    with InterruptGuard("step") as interrupt:
+        for step, batch in enumerate(batches(samples, config), start=1):
+            statistics = Statistics()
+            learner.step(_normalised(batch), statistics, rate=rate_at(step - 1, config))
+            nll = statistics.mean("target_nll", "target_tokens")
+            metrics: dict[str, Any] = {
+                "imitate/nll": nll,
+                "tokens/trained": statistics.sums["tokens"],
+            }
+            report["steps"], last = step, step == settings.steps
+            due = last or (settings.eval_every > 0 and step % settings.eval_every == 0)
+            if due and not interrupt.asked:
+                result = actor.evaluate(
+                    evaluation.split, evaluation.episodes, evaluation.temperature, config.run.seed
+                )
+                result.pop("episodes")
+                report["evaluations"].append({"step": step, "nll": nll, **result})
+                metrics["eval/success_rate"] = success = result["success_rate"]
+                enough = settings.stop_at_success
+                report["finished"] = last or (enough is not None and success >= enough)
+            progress(step, metrics)
+            if due or interrupt.asked:
+                _write(Path(settings.output), policy, tokenizer, config, report)
+            if report["finished"]:
+                return
+            if interrupt.asked:
+                raise KeyboardInterrupt
 
 
-def read_demonstrations(path: str) -> list[Demonstration]:
-    """The successful trajectories of a run's trajectory file."""
-    try:
-        with zstandard.open(path, "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-    except (OSError, ValueError, zstandard.ZstdError) as error:
-        raise UserError(f"imitate.trajectories = {path!r}: cannot read it: {error}") from error
-    try:
-        demonstrations = _won(rows)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"imitate.trajectories = {path!r}: not a run's trajectory file") from error
-    if not demonstrations:
-        raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
-    return demonstrations
-
-
-def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
-    demonstrations = []
-    for row in rows:
-        turns = row["turns"]
-        if not row["success"] or not turns:
-            continue
-        texts = [t["observation"] for t in turns] + [turns[-1]["next_observation"] or ""]
-        demonstrations.append(
-            Demonstration(
-                Task(**row["task"]),
-                tuple(Observation(text) for text in texts),
-                tuple(t["response"] for t in turns),
-                tuple(t["valid"] for t in turns),
-            )
-        )
-    return demonstrations
+def stopped(config: Config) -> str:
+    """What to say after Ctrl-C."""
+    file = Path(config.imitate.output) / "imitate.json"
+    if not file.is_file():
+        return "stopped; nothing was kept"
+    step = json.loads(file.read_text(encoding="utf-8"))["steps"]
+    return (
+        f"stopped; {config.imitate.output} holds the policy of step {step:,} of "
+        f"{config.imitate.steps:,}, which is not the finished one"
+    )
 
 
 def start(
@@ -304,34 +266,6 @@ def rate_at(step: int, config: Config) -> float:
     return share
 
 
-def _play(
-    source: TaskSource, task: Task, seed: int, expert: Any, config: Config
-) -> Demonstration | None:
-    """One expert episode; None if it is not won within `max_turns`."""
-    environment = source.open(task, seed)
-    observations, responses, imitated = [environment.reset()], [], []
-    for _ in range(config.rollout.max_turns):
-        command = expert.act(observations[-1])
-        responses.append(_response(command, config))
-        imitated.append(not expert.last_was_junk)
-        result = environment.step(command)
-        observations.append(result.observation)
-        if result.terminated:
-            won = bool(result.success)
-            environment.close()
-            turns = (tuple(observations), tuple(responses), tuple(imitated))
-            return Demonstration(task, *turns) if won else None
-    environment.close()
-    return None
-
-
-def _response(command: str, config: Config) -> str:
-    if config.rollout.response_format == "command":
-        return command
-    body = command if config.env.name == "search_qa" else f"<action>{command}</action>"
-    return f"<think></think>{body}"
-
-
 def _sample(ids: Sequence[int], weights: Sequence[float]) -> TrainingSample:
     zeros = (0.0,) * len(ids)
     return TrainingSample(
@@ -349,6 +283,11 @@ def _normalised(batch: Sequence[TrainingSample]) -> list[TrainingSample]:
     """Weights of a batch divided by their sum: a weighted mean over its tokens."""
     total = sum(sum(s.wm_weights) for s in batch)
     return [replace(s, wm_weights=tuple(w / total for w in s.wm_weights)) for s in batch]
+
+
+def _num_bytes(policy: Policy) -> int:
+    """Size of the policy's weights."""
+    return sum(p.numel() * p.element_size() for p in policy.model.parameters())
 
 
 def _write(

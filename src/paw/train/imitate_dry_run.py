@@ -13,6 +13,11 @@ from paw.envs.base import TaskSource
 from paw.errors import UserError
 from paw.text.tokenizer import load_tokenizer
 from paw.train.config import Config
+from paw.train.demonstrations import (
+    Demonstration,
+    expert_demonstrations,
+    read_demonstrations,
+)
 from paw.train.dry_run import (
     check_files,
     check_permission,
@@ -23,15 +28,7 @@ from paw.train.dry_run import (
     shape_of,
 )
 from paw.train.estimate import Memory, ModelShape, memory_of
-from paw.train.imitate import (
-    Demonstration,
-    expert_demonstrations,
-    make_rows,
-    new_model,
-    new_tokenizer,
-    open_evaluation,
-    read_demonstrations,
-)
+from paw.train.imitate import make_rows, new_model, new_tokenizer, open_evaluation
 from paw.train.locate import resolve_model
 from paw.train.setup import device_of, make_serializer, open_source
 from paw.types import TrainingSample

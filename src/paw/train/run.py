@@ -216,27 +216,31 @@ class Run:
 
 
 class InterruptGuard:
-    """Turns the first Ctrl-C into a request to stop after the update; the second stops at once."""
+    """Turns the first Ctrl-C or SIGTERM into a request to stop after the update (or whatever `unit`
+    says); the second stops at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "update") -> None:
         self.asked = False
+        self._unit = unit
 
     def __enter__(self) -> Self:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGINT, self._ask)
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, *_: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         print(
-            "\npaw: finishing this update and saving; Ctrl-C again stops at once", file=sys.stderr
+            f"\npaw: finishing this {self._unit} and saving; Ctrl-C again stops at once",
+            file=sys.stderr,
         )
 
 
@@ -275,18 +279,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def check_writable(path: Path) -> None:
-    """Raises UserError if nothing new can be written at `path`: ask before hours of work."""
-    probe = path.with_name(path.name + ".tmp")
+def check_writable(path: Path, num_bytes: int = 1) -> None:
+    """Ask before hours of work whether `num_bytes` can be written at `path`: a probe is, beside it.
+
+    Raises:
+        UserError: they cannot.
+    """
+    probe, block = path.with_name(path.name + ".probe"), bytes(1 << 20)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        try:
+            with open(probe, "wb", buffering=0) as file:
+                while (left := num_bytes - file.tell()) > 0:
+                    file.write(block[:left])
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
+        room = f" ({num_bytes / 1e6:,.1f} MB are wanted)" if num_bytes > 1 else ""
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; choose another"
+            f"cannot write {path}{room}: {error.strerror or error}; make room or choose another"
         ) from error
 
 

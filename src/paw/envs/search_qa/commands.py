@@ -6,7 +6,7 @@ from typing import Any
 
 from paw.envs.retrieval import RetrievalError, build_index, serve
 from paw.envs.search_qa.evaluation import RECALLS, evaluate
-from paw.errors import RunFailure
+from paw.errors import RunFailure, UserError
 
 COUNTS = ("num_questions", "num_with_support")
 
@@ -15,10 +15,15 @@ def index(corpus: str, output: str, encoder: str | None) -> None:
     """Build an index directory and say what is in it.
 
     Raises:
-        UserError: see `paw.envs.retrieval.build_index`.
+        UserError: see `paw.envs.retrieval.build_index`; or a full disk.
     """
-    # In a log file a bar would be a line every tenth of a second.
-    facts = build_index(corpus, output, progress=sys.stderr.isatty(), encoder=encoder)
+    try:
+        # In a log file a bar would be a line every tenth of a second.
+        facts = build_index(corpus, output, progress=sys.stderr.isatty(), encoder=encoder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output}: {error.strerror or error}; make room or choose another folder"
+        ) from error
     print(f"{output}: {facts['num_passages']:,} passages ({facts['kind']}) of {facts['corpus']}")
 
 

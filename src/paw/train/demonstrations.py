@@ -1,0 +1,121 @@
+"""What `paw imitate` learns from: episodes of an environment's expert, or of a trajectory file."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+from paw.envs.base import Observation, TaskSource
+from paw.errors import UserError
+from paw.train.config import Config
+from paw.types import Task
+
+Progress = Callable[[int, dict[str, Any]], None]
+"""Called after each step with its number and metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One episode to imitate: observation, response, observation, …"""
+
+    task: Task
+    observations: tuple[Observation, ...]
+    """[turns + 1]; the last one, after the last response, may be empty"""
+    responses: tuple[str, ...]
+    """[turns]"""
+    imitated: tuple[bool, ...]
+    """[turns] False for junk"""
+
+
+def expert_demonstrations(
+    source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
+) -> list[Demonstration]:
+    """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
+    settings, rng = config.imitate, random.Random(config.run.seed)
+    order: list[int] = []
+    demonstrations = []
+    for number in range(settings.demonstrations):
+        if not order:
+            order = list(range(len(source)))
+            rng.shuffle(order)
+        task, seed = source[order.pop()], rng.randrange(2**31)
+        options = {"noise": settings.noise, "junk": settings.junk} | settings.expert
+        try:
+            expert = source.expert(task, seed, **options)
+        except NotImplementedError as error:
+            raise UserError(f"paw imitate: {error}; set imitate.trajectories instead") from error
+        except TypeError as error:
+            raise UserError(f"imitate.expert: {error}") from error
+        demonstration = _play(source, task, seed, expert, config)
+        if demonstration is not None:
+            demonstrations.append(demonstration)
+        if number % 100 == 99:
+            progress(0, {"demonstrations": len(demonstrations)})
+    if not demonstrations:
+        raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
+    return demonstrations
+
+
+def read_demonstrations(path: str) -> list[Demonstration]:
+    """The successful trajectories of a run's trajectory file."""
+    try:
+        with zstandard.open(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+    except (OSError, ValueError, zstandard.ZstdError) as error:
+        raise UserError(f"imitate.trajectories = {path!r}: cannot read it: {error}") from error
+    try:
+        demonstrations = _won(rows)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"imitate.trajectories = {path!r}: not a run's trajectory file") from error
+    if not demonstrations:
+        raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
+    return demonstrations
+
+
+def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
+    demonstrations = []
+    for row in rows:
+        turns = row["turns"]
+        if not row["success"] or not turns:
+            continue
+        texts = [t["observation"] for t in turns] + [turns[-1]["next_observation"] or ""]
+        demonstrations.append(
+            Demonstration(
+                Task(**row["task"]),
+                tuple(Observation(text) for text in texts),
+                tuple(t["response"] for t in turns),
+                tuple(t["valid"] for t in turns),
+            )
+        )
+    return demonstrations
+
+
+def _play(
+    source: TaskSource, task: Task, seed: int, expert: Any, config: Config
+) -> Demonstration | None:
+    """One expert episode; None if it is not won within `max_turns`."""
+    environment = source.open(task, seed)
+    observations, responses, imitated = [environment.reset()], [], []
+    for _ in range(config.rollout.max_turns):
+        command = expert.act(observations[-1])
+        responses.append(_response(command, config))
+        imitated.append(not expert.last_was_junk)
+        result = environment.step(command)
+        observations.append(result.observation)
+        if result.terminated:
+            won = bool(result.success)
+            environment.close()
+            turns = (tuple(observations), tuple(responses), tuple(imitated))
+            return Demonstration(task, *turns) if won else None
+    environment.close()
+    return None
+
+
+def _response(command: str, config: Config) -> str:
+    if config.rollout.response_format == "command":
+        return command
+    body = command if config.env.name == "search_qa" else f"<action>{command}</action>"
+    return f"<think></think>{body}"
