@@ -1,5 +1,6 @@
 """Runs that are killed, stopped and resumed end with the bytes of a run that never was."""
 
+import io
 import os
 import random
 import signal
@@ -7,10 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from .tiny_runs import Forked, ForkServer, final_state, flags, metrics, same_run
 
 pytestmark = pytest.mark.timeout(1800)
+
+HALF = b"half of it"
+"""Stands for the first half of a file."""
 
 VARIANTS = {
     "window": {"run__checkpoint_every": 1},
@@ -243,21 +248,49 @@ def test_broken_checkpoint_is_named_and_the_one_before_it_serves(
     run = tmp_path / "run"
     assert server.run(command(policy, run, "window", run__updates=5)).code == 0
     broken = run / "checkpoints" / "update-000005"
-    data = (broken / "trainer.pt").read_bytes()
-    for remains in (b"", b"garbage", data[: len(data) // 2]):
-        (broken / "trainer.pt").write_bytes(remains)
-        finished = server.run(command(policy, run, "window"))
-        assert finished.code == 2
-        line = finished.err.splitlines()[-1]
-        assert str(broken / "trainer.pt") in line
-        assert f"delete the directory {broken}" in line
-        assert "goes on from update-000004" in line
-        assert "Traceback" not in finished.err
+    something_else = io.BytesIO()
+    torch.save([1, 2], something_else)
+    remains: dict[str, tuple[bytes | None, ...]] = {
+        "trainer.pt": (b"", b"garbage", HALF, something_else.getvalue()),
+        "model.safetensors": (b"", b"garbage", HALF, None),
+        "config.json": (b"", b"garbage", b"[]", b"{}", None),
+    }
+    for name, contents in remains.items():
+        file = broken / name
+        data = file.read_bytes()
+        for content in contents:
+            if content is None:
+                file.unlink()
+            else:
+                file.write_bytes(data[: len(data) // 2] if content is HALF else content)
+            finished = server.run(command(policy, run, "window"))
+            assert finished.code == 2
+            line = finished.err.splitlines()[-1]
+            assert str(file if name == "trainer.pt" else broken) in line
+            assert f"delete the directory {broken}" in line
+            assert "goes on from update-000004" in line
+            assert "Traceback" not in finished.err
+        file.write_bytes(data)
     for file in broken.iterdir():
         file.unlink()
     broken.rmdir()
     assert server.run(command(policy, run, "window")).code == 0
     same_run(uninterrupted("window")[0], run)
+
+
+def test_a_broken_line_of_metrics_costs_itself_alone(
+    server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
+):
+    run = tmp_path / "run"
+    assert server.run(command(policy, run, "window", run__updates=5)).code == 0
+    file = run / "metrics.jsonl"
+    rows = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*rows[:2], b"garbage\n", *rows[3:]]))
+    finished = server.run(command(policy, run, "window"))
+    assert finished.code == 0, finished.err
+    assert f"{file}: cannot read line 3;" in finished.err
+    expected = metrics(uninterrupted("window")[0])
+    assert metrics(run) == [*expected[:2], *expected[3:]]
 
 
 def test_two_processes_cannot_share_a_directory(server: ForkServer, policy: Path, tmp_path: Path):

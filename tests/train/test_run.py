@@ -125,9 +125,48 @@ def test_rewind_forgets_later_updates_and_broken_lines(tmp_path: Path):
     run.close()
 
 
+def test_a_broken_line_costs_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Of six lines the third is unreadable and the fifth no update's; 5 is past the checkpoint."""
+    run, file = Run(at(tmp_path)), tmp_path / "metrics.jsonl"
+    rows = [b'{"update": %d}\n' % update for update in (1, 2, 3, 4, 5)]
+    file.write_bytes(b"".join(rows))
+    run.rewind(4)
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "metrics.jsonl.damaged").exists()
+    rows[2:4] = [b'{"upd\xff\n', rows[3], b'{"wm/nll": 1}\n']
+    damaged = b"".join(rows)
+    file.write_bytes(damaged)
+    run.rewind(4)
+    assert file.read_bytes() == b'{"update": 1}\n{"update": 2}\n{"update": 4}\n'
+    assert capsys.readouterr().err == (
+        f"paw: warning: {file}: cannot read line 3, 5; left out, and kept in "
+        "metrics.jsonl.damaged\n"
+    )
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged
+    file.write_bytes(b"\n")  # damaged once more: what was kept stays
+    run.rewind(4)
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged + b"\n"
+    run.close()
+
+
+def test_a_line_cut_short_at_the_end_is_no_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run, file = Run(at(tmp_path)), tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"update": 1}\n{"update": 2')
+    run.rewind(1)
+    assert file.read_bytes() == b'{"update": 1}\n'
+    file.write_bytes(b'{"update": 1}\n{"update": 2}')  # only its end of line is missing
+    run.rewind(2)
+    assert file.read_bytes() == b'{"update": 1}\n{"update": 2}\n'
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "metrics.jsonl.damaged").exists()
+    run.close()
+
+
 def test_metrics_of_a_machine_that_lost_power(tmp_path: Path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"update": 1}\n\0\0\0\0\n{"update": 3}\n')
-    assert read_metrics(tmp_path) == [{"update": 1}]
+    assert read_metrics(tmp_path) == [{"update": 1}, {"update": 3}]
     with pytest.raises(UserError, match=r"no metrics\.jsonl"):
         read_metrics(tmp_path / "none")
 

@@ -37,6 +37,7 @@ __all__ = [
     "restore",
     "save",
     "save_policy",
+    "way_back",
 ]
 
 CARD_KEYS = {
@@ -150,7 +151,8 @@ def save(
 def restore(checkpoint: Path, learner: Learner) -> int:
     """Load optimizers, critic, counters (and the adapter, with LoRA); returns the update reached.
 
-    The policy's weights themselves are loaded from the checkpoint as from any HF directory.
+    The policy's weights themselves are loaded from the checkpoint as from any HF directory, within
+    `way_back`.
 
     Raises:
         UserError: `trainer.pt` is broken or of another model; says how to go back.
@@ -166,13 +168,29 @@ def restore(checkpoint: Path, learner: Learner) -> int:
             learner.critic.load_state_dict(state["critic"])
             learner.critic_optimizer.load_state_dict(state["critic_optimizer"])
         return state["update"]
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.PickleError) as error:
+    except (
+        OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError,
+        pickle.PickleError,
+    ) as error:  # fmt: skip
         raise UserError(
-            f"{file}: cannot read it ({_first_line(error)}){_way_back(checkpoint)}"
-        ) from (error)
+            f"{file}: cannot read it ({_first_line(error)}){_way_out(checkpoint)}"
+        ) from error
 
 
-def _way_back(checkpoint: Path) -> str:
+@contextlib.contextmanager
+def way_back(checkpoint: Path) -> Iterator[None]:
+    """Around loading the policy of a checkpoint that a run goes on from.
+
+    Raises:
+        UserError: as the block does, and how to go back.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{checkpoint} is broken ({error}){_way_out(checkpoint)}") from error
+
+
+def _way_out(checkpoint: Path) -> str:
     """What to do about a broken checkpoint."""
     older = [c for c in complete(checkpoint.parent) if c.name < checkpoint.name]
     where = older[-1].name if older else "the start"

@@ -28,6 +28,7 @@ import zstandard
 
 from paw.errors import UserError
 from paw.train.config import Config
+from paw.train.console import warn
 from paw.train.locate import complete, name_of, run_directory
 from paw.train.settings import changes, resolve, to_toml
 from paw.types import TrainingSample
@@ -153,12 +154,28 @@ class Run:
             self._sinks = open_sinks(self.config, self.directory)
 
     def rewind(self, update: int) -> None:
-        """Forget metrics of updates after `update`: they are about to be made again."""
+        """Forget metrics of updates after `update`: they are about to be made again.
+
+        A broken line costs itself alone, is warned of, and stays in `metrics.jsonl.damaged`; one
+        that a kill cut short at the end belongs to an update that is made again.
+        """
         file = self.directory / "metrics.jsonl"
-        if file.is_file():
-            kept = [r for r in read_metrics(self.directory) if r["update"] <= update]
-            with self._writing():
-                write_atomically(file, b"".join(_json(r, indent=False) for r in kept))
+        if not file.is_file():
+            return
+        lines = file.read_bytes().splitlines(keepends=True)
+        rows = [_metrics_row(line) for line in lines]
+        broken = [n for n, row in enumerate(rows, start=1) if row is None]
+        if broken == [len(lines)] and not lines[-1].endswith(b"\n"):
+            broken = []
+        with self._writing():
+            if broken:
+                damaged = file.with_name(file.name + ".damaged")
+                before = damaged.read_bytes() if damaged.is_file() else b""
+                write_atomically(damaged, before + b"".join(lines))
+                numbers = ", ".join(map(str, broken[:9])) + (", …" if broken[9:] else "")
+                warn(f"{file}: cannot read line {numbers}; left out, and kept in {damaged.name}")
+            kept = [row for row in rows if row is not None and row["update"] <= update]
+            write_atomically(file, b"".join(_json(row, indent=False) for row in kept))
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -245,7 +262,7 @@ class InterruptGuard:
 
 
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, up to the first line that a kill or a crash left broken.
+    """The rows of a run's metrics.jsonl, without lines that a kill or a crash left broken.
 
     Raises:
         UserError: there is no such file.
@@ -253,16 +270,18 @@ def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
     file = Path(directory) / "metrics.jsonl"
     if not file.is_file():
         raise UserError(f"{directory}: no metrics.jsonl there; is it a run directory?")
-    rows = []
-    for line in file.read_bytes().splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n") or not isinstance(row, dict):
-            break
-        rows.append(row)
-    return rows
+    rows = (_metrics_row(line) for line in file.read_bytes().splitlines())
+    return [row for row in rows if row is not None]
+
+
+def _metrics_row(line: bytes) -> dict[str, Any] | None:
+    """One update's metrics; None for a line that is none."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(row, dict) and isinstance(row.get("update"), int)
+    return row if whole else None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

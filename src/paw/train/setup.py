@@ -1,7 +1,6 @@
 """Builds what the loop runs on; every choice of the configuration is made here, once."""
 
 import random
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,8 +21,9 @@ from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer
-from paw.train.checkpoint import newest_checkpoint, resolve_model, restore
+from paw.train.checkpoint import newest_checkpoint, resolve_model, restore, way_back
 from paw.train.config import Config
+from paw.train.console import warn
 from paw.train.judge import TransitionPool
 from paw.train.learner import Learner
 from paw.train.run import Run, read_metrics
@@ -188,7 +188,8 @@ def _begin(
     checkpoint = newest_checkpoint(run.checkpoints)
     critic = Critic.from_policy(policy) if config.algorithm.name == "ppo" else None
     if checkpoint is not None and not config.model.lora_rank:
-        policy = load_policy(config, str(checkpoint))
+        with way_back(checkpoint):
+            policy = load_policy(config, str(checkpoint))
     reference = load_policy(config, path, lora=False) if config.algorithm.kl_coefficient else None
     learner = Learner(policy, critic, reference, config.optimizer, config.algorithm, config.paw)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
@@ -338,11 +339,6 @@ def matched_constant(config: Config) -> float | None:
     if not rows:
         raise UserError(f"paw.match = {config.paw.match!r}: that run has no metrics yet")
     return sum(r["wm/group_weight_mean"] for r in rows) / len(rows)
-
-
-def warn(message: str) -> None:
-    """One line on stderr."""
-    print(f"paw: warning: {message}", file=sys.stderr)
 
 
 @lru_cache(maxsize=2)
