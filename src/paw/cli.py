@@ -266,7 +266,7 @@ def _eval(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.train.evaluation import evaluate_model, print_evaluation, write_result
 
     quiet()
-    result = evaluate_model(config, known.split, known.episodes, None, known.seed, known.output)
+    result = evaluate_model(config, known.split, known.episodes, known.seed, known.output)
     print_evaluation(result)
     write_result(result, known.output)
     return 0 if result["num_episodes"] else 1

@@ -170,7 +170,7 @@ def test_interrupted_before_training_says_that_nothing_was_kept(
     server: ForkServer, policy: Path, tmp_path: Path
 ):
     process = server.start(arguments(policy, tmp_path / "p", imitate__demonstrations=10**8))
-    wait_for_word(process, "demonstrations=")
+    wait_for_word(process, "demonstrations ")
     process.signal(signal.SIGINT)
     finished = process.wait()
     assert finished.code == 130

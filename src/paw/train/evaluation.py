@@ -19,7 +19,6 @@ def evaluate_model(
     config: Config,
     split: str | None,
     episodes: int | None,
-    temperature: float | None,
     seed: int,
     output: str | None,
 ) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def evaluate_model(
         result = Actor(config, policy, tokenizer).evaluate(
             split,
             episodes,
-            config.eval.temperature if temperature is None else temperature,
+            config.eval.temperature,
             seed,
             lambda num_finished: bar(num_finished, {}),
         )

@@ -224,7 +224,7 @@ def check(config: Config) -> None:
     require(POSITIVE, lambda x: x > 0, "must be greater than 0")
     require(NOT_NEGATIVE, lambda x: x >= 0, "must not be negative")
     for key, most in AT_MOST.items():
-        require([key], lambda x, most=most: x <= most, f"must be at most {most:,}")
+        require([key], lambda x, most=most: x <= most, f"must be at most {_bound(most)}")
     require(SHARES, lambda x: 0 <= x <= 1, "must lie between 0 and 1")
     require(["optimizer.betas"], lambda x: 0 <= x < 1, "must lie in [0, 1)")
     require(["run.seed"], lambda x: 0 <= x < 2**31, "must lie between 0 and 2147483647")
@@ -256,6 +256,10 @@ def check(config: Config) -> None:
             f"({imitate.hidden_size}) and be a multiple of imitate.num_kv_heads "
             f"({imitate.num_kv_heads})",
         )
+
+
+def _bound(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def to_toml(config: Config) -> str:
