@@ -169,14 +169,17 @@ import json, os, resource, signal, sys
 import torch, transformers, transformers.models.qwen2.modeling_qwen2
 import paw.cli, paw.train.loop, paw.train.imitate, paw.train.evaluation
 torch.set_num_threads(1)
+running = set()
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:
         status = os.waitpid(request["wait"], 0)[1]
+        running.discard(request["wait"])
         print(os.waitstatus_to_exitcode(status), flush=True)
         continue
     pid = os.fork()
     if pid:
+        running.add(pid)
         print(pid, flush=True)
         continue
     for name, fd in (("out", 1), ("err", 2)):
@@ -199,4 +202,6 @@ for line in sys.stdin:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+for pid in running:  # a test that failed has not waited for its command
+    os.kill(pid, signal.SIGKILL)
 """
