@@ -270,7 +270,8 @@ class Learner:
             ratio = (logprobs - old).exp()
             clipped = (ratio < 1 - low) & (advantages < 0) | (ratio > 1 + high) & (advantages > 0)
             drift = objective.kl_estimate(old, logprobs)  # KL(old || policy)
-            idle = torch.tensor([s.idle for s in batch for _ in s.token_ids])[positions]
+            lengths = torch.tensor([len(s.token_ids) for s in batch])
+            idle = torch.tensor([s.idle for s in batch]).repeat_interleave(lengths)[positions]
         statistics.add(
             policy_loss=loss,
             action_tokens=len(positions),
