@@ -142,10 +142,11 @@ class Policy:
 
     def _logprobs(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor]:
         attend = SegmentAttention(packed.boundaries)
-        hidden = self.hidden(packed.token_ids, packed.position_ids, attend)[positions - 1]
+        hidden = self.hidden(packed.token_ids, packed.position_ids, attend)
         head = self.model.get_output_embeddings()
         targets = packed.token_ids[positions]
-        return token_logprobs(hidden, head.weight, targets, getattr(head, "bias", None))
+        before = hidden.index_select(0, positions - 1)
+        return token_logprobs(before, head.weight, targets, getattr(head, "bias", None))
 
     def hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         """Final hidden states [T, H] in the compute dtype; see `packed_hidden`."""

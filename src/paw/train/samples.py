@@ -120,17 +120,7 @@ def make_samples(
         algorithm: for the aggregation of the policy loss.
         paw: for the condition of the prediction.
     """
-    scale = judgement.policy_scale
-    num_tokens = sum(len(t.action.token_ids) for t in pool.transitions)
-    per_trajectory = [0] * len(pool.returns)
-    for i, transition in zip(pool.trajectory.tolist(), pool.transitions, strict=True):
-        per_trajectory[i] += len(transition.action.token_ids)
-
-    def token_weight(i: int) -> float:
-        if algorithm.aggregation == "token":
-            return scale / max(num_tokens, 1)
-        return scale / (len(per_trajectory) * max(per_trajectory[int(pool.trajectory[i])], 1))
-
+    token_weight = _token_weights(pool, judgement.policy_scale, algorithm)
     advantages = judgement.advantages.tolist()
     returns = None if judgement.value_targets is None else judgement.value_targets.tolist()
     samples, forks = [], []
@@ -138,7 +128,7 @@ def make_samples(
         length = len(row.token_ids)
         policy, advantage, old, ref = ([0.0] * length for _ in range(4))
         for i, start, end in zip(row.turns, row.action_starts, row.action_ends, strict=True):
-            policy[start:end] = [token_weight(i)] * (end - start)
+            policy[start:end] = [token_weight[i]] * (end - start)
             advantage[start:end] = [advantages[i]] * (end - start)
             old[start:end] = old_logprobs[i]
             if ref_logprobs is not None:
@@ -166,6 +156,18 @@ def make_samples(
         samples.append(sample)
         forks += [_fork(row, i, pool.transitions[i], t, to_user, paw) for i, t in left.items()]
     return samples + forks
+
+
+def _token_weights(pool: TransitionPool, scale: float, algorithm: AlgorithmConfig) -> list[float]:
+    """[P] policy weight of each token of a transition's action, by `algorithm.aggregation`."""
+    trajectory = pool.trajectory.tolist()
+    lengths = [len(t.action.token_ids) for t in pool.transitions]
+    if algorithm.aggregation == "token":
+        return [scale / max(sum(lengths), 1)] * len(lengths)
+    per_trajectory = [0] * len(pool.returns)
+    for t, length in zip(trajectory, lengths, strict=True):
+        per_trajectory[t] += length
+    return [scale / (len(per_trajectory) * max(per_trajectory[t], 1)) for t in trajectory]
 
 
 def _row(indices: Sequence[int], transitions: Sequence[Transition]) -> Row:
@@ -206,15 +208,24 @@ def _place(
             scaffold = to_user(pool.transitions[i].action)
             appended = _append(sample, scaffold, target)
         else:
-            observed = [p for p in range(end, following) if row.roles[p] == Role.OBSERVATION]
-            observed = observed[: len(target.token_ids)]
-            if tuple(row.token_ids[p] for p in observed) == target.token_ids:
-                for p in observed:
-                    wm[p] = target.weight
-            else:
+            place = _find(row, target.token_ids, end, following)
+            if place is None:
                 left[i] = target
+            else:
+                wm[place] = [target.weight] * len(target.token_ids)
     wm += appended.wm_weights[len(wm) :]
     return replace(appended, wm_weights=tuple(wm)), left
+
+
+def _find(row: Row, ids: tuple[int, ...], start: int, stop: int) -> slice | None:
+    """Where the observation of `row` between `start` and `stop` begins with `ids`, if it does."""
+    observation = int(Role.OBSERVATION)  # plain: comparing with the enum's member is slower
+    if observation not in row.roles[start:stop]:
+        return None
+    first = row.roles.index(observation, start, stop)
+    place = slice(first, first + len(ids))
+    stands = row.token_ids[place] == ids and row.roles[place].count(observation) == len(ids)
+    return place if stands else None
 
 
 def _append(sample: TrainingSample, scaffold: tuple[int, ...], target: Target) -> TrainingSample:
