@@ -1,25 +1,28 @@
 """Seconds of an update with PaW on and off, on the same rollouts, in pairs.
 
-    python benchmarks/paw_overhead.py [CONFIG.toml ...] [--updates 13] [--table.key=value ...]
+    python benchmarks/paw_overhead.py [CONFIG.toml] [--minutes 4] [--table.key=value ...]
 
-Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating order, on
-one thread; seconds are the process's own processor time, which other work on the machine moves less
-than the clock's. Three settings: `append` as the shipped policy plays; `window` with the paper's
-prompts (instruction, last two turns, admissible commands, tags: the defaults of a policy without
-settings of its own) on episodes of the environment's expert; `window` with the shipped policy's
-short prompts. Where the policy plays, the ratio is (act + judge + serialise + learn) with PaW over
-the same without, act being the round's own time for both; on the expert's episodes acting is left
-out, so that the ratio is an upper bound. What PaW costs in `window` is its share of tokens: an
-observation beside a prompt.
+Without CONFIG: the ALFWorld recipe (where ALFWORLD_DATA says where the games are), then the
+household. Two sessions (PaW on, PaW off) from one policy learn from the same groups, in alternating
+order, on one thread, for `--minutes` a setting; seconds are the process's own processor time, which
+other work on the machine moves less than the clock's. Three settings each: `append` as the policy
+plays; `window` with the paper's prompts (instruction, last two turns, admissible commands, tags:
+the defaults of a policy without settings of its own) on episodes of the environment's expert;
+`window` with the policy's own short prompts. Where the policy plays, the ratio is (act + judge +
+serialise + learn) with PaW over the same without, act being the round's own time for both; on the
+expert's episodes acting is left out, so that the ratio is an upper bound. What PaW costs in
+`window` is its share of tokens: an observation beside a prompt.
 """
 
 import argparse
+import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from paw.rollout.collect import make_transition
 from paw.train.checkpoint import read_card
@@ -28,56 +31,77 @@ from paw.train.settings import resolve
 from paw.train.setup import Session, open_session
 from paw.types import Group, SampledAction, Task, Trajectory
 
+PAPER = "window, the paper's prompts"
 SETTINGS = {
     "append": ["--rollout.context", "append"],
-    "window, the paper's prompts": [
+    PAPER: [
         "--rollout.context", "window", "--rollout.response_format", "tags",
-        "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "2",
+        "--rollout.max_prompt_tokens", "2000", "--rollout.groups", "1",
         "--algorithm.old_logprobs", "score",
     ],
-    "window, short prompts": ["--rollout.context", "window"],
+    "window, short prompts": ["--rollout.context", "window", "--rollout.groups", "2"],
 }  # fmt: skip
+ALFWORLD = str(Path(__file__).parents[1] / "recipes" / "alfworld_small.toml")
+WARM_UP = 1
+FEWEST = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("configs", nargs="*")
-    parser.add_argument("--updates", type=int, default=13)
+    parser.add_argument("config", nargs="?")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of each setting")
     options, flags = parser.parse_known_args()
-    for name, keys in SETTINGS.items():
-        measure(name, options.configs, [*keys, *flags], options.updates)
+    worlds = {"ALFWorld recipe": [ALFWORLD], "household": []}
+    if options.config:
+        worlds = {options.config: [options.config]}
+    elif "ALFWORLD_DATA" not in os.environ:
+        print("ALFWorld: not measured, ALFWORLD_DATA does not say where the games are")
+        del worlds["ALFWorld recipe"]
+    for world, files in worlds.items():
+        for setting, keys in SETTINGS.items():
+            found = measure(files, [*keys, *flags], options.minutes * 60, setting == PAPER)
+            print(f"{world}, {setting}: {found}", flush=True)
 
 
-def measure(name: str, files: list[str], flags: list[str], updates: int) -> None:
-    """Print the ratio for one setting."""
-    sessions = {side: session(files, flags, side) for side in ("on", "off")}
-    play: Callable[[Session, int], list[Group]] = expert_groups if "paper" in name else act
-    ratios, learns, tokens = [], {"on": [], "off": []}, {}
-    acts = []
-    for update in range(1, updates + 1):
-        started = time.process_time()
-        groups = play(sessions["off"], update)
-        acted = time.process_time() - started if play is act else 0.0
-        acts.append(acted)
-        seconds = {}
-        for side in ("on", "off") if update % 2 else ("off", "on"):
-            started = time.process_time()
-            metrics = learn_from(sessions[side], update, groups)
-            seconds[side] = time.process_time() - started
-            learns[side].append(seconds[side])
-            tokens[side] = metrics["tokens/trained"]
-        if update > 1:  # the first round warms up
-            ratios.append((acted + seconds["on"]) / (acted + seconds["off"]))
-    for each in sessions.values():
-        each.close()
+def measure(files: list[str], flags: list[str], limit: float, expert: bool) -> str:
+    """The ratio of one setting, from as many pairs as `limit` seconds allow."""
+    with tempfile.TemporaryDirectory(prefix="paw-bench-") as directory:
+        sessions = {
+            name: session(files, flags, f"{directory}/{name}", enabled)
+            for name, enabled in (("on", "true"), ("off", "false"))
+        }
+        rounds: list[dict[str, float]] = []
+        end = time.monotonic() + limit
+        while len(rounds) < WARM_UP + FEWEST or time.monotonic() < end:
+            rounds.append(pair(sessions, len(rounds) + 1, expert))
+        for each in sessions.values():
+            each.close()
+
+    def median(of: Callable[[dict[str, float]], float]) -> float:
+        return statistics.median(of(r) for r in rounds)
+
+    del rounds[:WARM_UP]
+    ratios = [(r["act"] + r["on"]) / (r["act"] + r["off"]) for r in rounds]
     low, high = interval(ratios)
-    print(
-        f"{name}: with PaW / without {statistics.median(ratios):.3f} "
-        f"[{low:.3f}, {high:.3f}] (median of {len(ratios)} pairs, 95 % interval)   "
-        f"act {statistics.median(acts):.2f} s, learn on {statistics.median(learns['on']):.2f} s, "
-        f"off {statistics.median(learns['off']):.2f} s   tokens "
-        f"{tokens['on']:.0f} / {tokens['off']:.0f} = {tokens['on'] / tokens['off']:.3f}"
+    return (
+        f"with PaW / without {statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] "
+        f"(median of {len(ratios)} pairs, 95 % interval)   act {median(lambda r: r['act']):.2f} s, "
+        f"learn on {median(lambda r: r['on']):.2f} s, off {median(lambda r: r['off']):.2f} s   "
+        f"tokens {median(lambda r: r['tokens on'] / r['tokens off']):.3f}"
     )
+
+
+def pair(sessions: dict[str, Session], update: int, expert: bool) -> dict[str, float]:
+    """Processor seconds and tokens of one round of episodes, learnt from with PaW and without."""
+    started = time.process_time()
+    groups = (expert_groups if expert else act)(sessions["off"], update)
+    found = {"act": 0.0 if expert else time.process_time() - started}
+    for name in ("on", "off") if update % 2 else ("off", "on"):
+        started = time.process_time()
+        metrics = learn_from(sessions[name], update, groups)
+        found[name] = time.process_time() - started
+        found[f"tokens {name}"] = metrics["tokens/trained"]
+    return found
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
@@ -87,11 +111,11 @@ def interval(ratios: list[float]) -> tuple[float, float]:
     return statistics.quantiles(medians, n=40)[0], statistics.quantiles(medians, n=40)[-1]
 
 
-def session(files: list[str], flags: list[str], side: str) -> Session:
+def session(files: list[str], flags: list[str], directory: str, enabled: str) -> Session:
     """A session of its own directory with PaW on or off."""
     own = [
-        "--run.directory", tempfile.mkdtemp(prefix="paw-bench-"), "--run.threads", "1",
-        "--paw.enabled", "true" if side == "on" else "false", "--run.save_trajectories_every", "0",
+        "--run.directory", directory, "--run.threads", "1", "--paw.enabled", enabled,
+        "--run.save_trajectories_every", "0",
     ]  # fmt: skip
     card = read_card(resolve(files, flags).model.path)
     return open_session(resolve(files, [*flags, *own], card))
