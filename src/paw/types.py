@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Role(IntEnum):
-    """What a token is for (METHOD rule 6); every token has exactly one."""
+    """What a token is for; every token has exactly one."""
 
     CONTEXT = 0
     """Read, never trained on: instruction, history, admissible commands."""

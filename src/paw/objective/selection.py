@@ -41,5 +41,5 @@ def select_top_fraction(scores: Tensor, candidates: Tensor, fraction: float) -> 
     num_selected = math.ceil(fraction * indices.numel() - 1e-9)
     order = torch.argsort(candidate_scores, descending=True, stable=True)
     selected = torch.zeros_like(candidates)
-    selected[indices[order[: max(num_selected, 0)]]] = True
+    selected[indices[order[:num_selected]]] = True
     return selected

@@ -132,10 +132,9 @@ def collect(
                 0.0 if valid else -limits.invalid_penalty,
             )  # fmt: skip
             _record(episodes[slot], action, transition, result)
-        done = [s for s in active if episodes[s].failure is not None or _ended(results[s])]
-        environments.close_slots(done)
-        finished = set(done)
-        active = [s for s in active if s not in finished]
+        ended = {s for s in active if _ended(results[s])}
+        environments.close_slots(sorted(ended))
+        active = [s for s in active if s not in ended]
     environments.close_slots(active)
     sampler.reset()  # its cache need not outlive the episodes: learning wants the memory
     return [episode.trajectory() for episode in episodes]

@@ -16,7 +16,7 @@ class SampleRequest:
     prompt_ids: tuple[int, ...]
     """[C] the full prompt so far, at least one token."""
     seed: tuple[int, ...]
-    """The sample's own randomness: (run seed, update, task, trajectory, turn)."""
+    """The sample's own randomness: its trajectory's (`Plan.sample_seed`), then the turn."""
 
 
 class Sampler(Protocol):
