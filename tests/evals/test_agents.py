@@ -4,7 +4,6 @@ from fake_endpoint import ADMISSIBLE, answer
 from paw.envs.base import Observation
 from paw.envs.household import Household
 from paw.errors import UserError
-from paw.evals import agents
 from paw.evals.agents import Plain, React, Turn, expert_example, reflection_messages
 from paw.evals.endpoint import Reply, _reply
 from paw.text import prompts
@@ -154,12 +153,6 @@ def test_no_expert(monkeypatch):
         expert_example(Bare("train"), "", 30, frozenset())
     with pytest.raises(UserError, match="wins none of the tasks tried in 1 turns"):
         expert_example(Household("train"), "", 1, frozenset())
-
-
-def test_names():
-    from paw.train.endpoint import AGENTS
-
-    assert AGENTS == agents.AGENTS
 
 
 def test_fake_reads_the_commands_back():

@@ -19,8 +19,6 @@ from paw.text.parse import Parsed, parse_response
 from paw.text.prompts import Seen
 from paw.types import Task
 
-AGENTS = ("plain", "react", "reflexion")
-
 NUM_REFLECTIONS = 3
 """Reflections that a trial reads, the latest (Reflexion's memory size)."""
 EXPERT_TRIES = 20
@@ -167,9 +165,7 @@ class React:
     def _opening(self, task: Task, first: str, reflections: Sequence[str]) -> str:
         command = REACT_COMMAND.get(self._environment, "the command")
         parts = [
-            prompts.INTRODUCTION.get(
-                self._environment, "You are an agent in an environment of text."
-            ),
+            prompts.introduction(self._environment),
             REACT_RULE.format(command=command),
         ]
         example = self._examples.get(task.kind) or self._examples.get("")

@@ -40,6 +40,11 @@ SEARCH_RULE = (
 )
 
 
+def introduction(environment: str) -> str:
+    """Where the agent is, in a sentence."""
+    return INTRODUCTION.get(environment, "You are an agent in an environment of text.")
+
+
 def rule(environment: str) -> str:
     """What a response has to look like in the `tags` format."""
     return SEARCH_RULE if environment == "search_qa" else ANSWER_RULE
@@ -59,9 +64,8 @@ def opening(
     """First user turn of a growing conversation; `tags=False` gives the bare observation."""
     if not tags:
         return [Span(text)]
-    introduction = INTRODUCTION.get(environment, "You are an agent in an environment of text.")
     ask = "" if task.instruction in text else f"\nYour task is: {task.instruction}"
-    head = f"{introduction}{ask}\n{rule(environment)}\nYour current observation is: "
+    head = f"{introduction(environment)}{ask}\n{rule(environment)}\nYour current observation is: "
     return [Span(head + text + admissible(commands, environment))]
 
 
@@ -83,7 +87,7 @@ def window(
 ) -> str:
     """One whole `window` prompt in the `tags` format (the paper's): instruction, the last turns,
     the current observation, the admissible commands."""
-    lines = [INTRODUCTION.get(environment, "You are an agent in an environment of text.")]
+    lines = [introduction(environment)]
     if num_taken or task.instruction not in text:
         lines.append(f"Your task is: {task.instruction}")
     if num_taken:
