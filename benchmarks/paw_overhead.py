@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paw.rollout.collect import make_transition
-from paw.train.checkpoint import read_card
+from paw.train.locate import read_card
 from paw.train.loop import act, learn_from
 from paw.train.settings import resolve
 from paw.train.setup import Session, open_session

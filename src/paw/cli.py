@@ -5,7 +5,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw import __version__
@@ -13,7 +13,7 @@ from paw.errors import RunFailure, UserError, nearest
 from paw.train import endpoint
 from paw.train.commands import add_commands, show_dry_run, show_imitate_dry_run
 from paw.train.help import EVAL_HELP, IMITATE_HELP, OWN_HELP, TRAIN_HELP, Formatter
-from paw.train.ranges import AT_MOST
+from paw.train.ranges import AT_MOST, whole
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -26,6 +26,9 @@ ON_DISK = (
 
 EVAL_KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
 """Keys that mean something to `paw eval`; the others would be ignored."""
+
+SEED = whole(0, 2**31 - 1)
+EPISODES = whole(1, AT_MOST["eval.episodes"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,29 +169,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("env", metavar="NAME|MODULE:FACTORY")
     check.add_argument("--split")
-    check.add_argument("--tasks", type=_whole(1, 1000), default=8, help="how many tasks to try")
+    check.add_argument("--tasks", type=whole(1, 1000), default=8, help="how many tasks to try")
     check.add_argument("--data-dir")
     add_commands(command)
     keys = command("keys", _keys, "every configuration key, its default and its meaning")
     keys.add_argument("tables", nargs="*", metavar="TABLE", help="only these tables")
     return parser
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    """The type of an option that is a whole number from `low` to `high`."""
-
-    def convert(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {low:,} to {high:,}"
-            )
-        return int(text)
-
-    return convert
-
-
-SEED = _whole(0, 2**31 - 1)
-EPISODES = _whole(1, AT_MOST["eval.episodes"])
 
 
 def _train(known: argparse.Namespace, keys: list[str]) -> int:

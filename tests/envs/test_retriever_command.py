@@ -124,7 +124,7 @@ def test_mistakes_are_one_line(index: Path, tmp_path: Path, capsys):
         "cannot read q": ["evaluate", str(index), "q"],
         "'0' is not a whole number": ["evaluate", str(index), "q", "--top-k", "0"],
         f"cannot listen on 127.0.0.1:{port}": ["serve", str(index), "--port", port],
-        "'x' is not a port": ["serve", str(index), "--port", "x"],
+        "'x' is not a whole number": ["serve", str(index), "--port", "x"],
         "no command 'sreve'": ["sreve"],
     }
     with taken:

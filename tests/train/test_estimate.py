@@ -29,7 +29,7 @@ def tiny(*flags: str):
 def test_tokens_in_window():
     """30 turns of 120 tokens; ceil(0.75 x 30) = 23 of them with a target: 3,600 + 1,150."""
     tokens = tokens_of(tiny())
-    assert (tokens.turns, tokens.read, tokens.sampled) == (30, 3000, 600)
+    assert (tokens.read, tokens.sampled) == (3000, 600)
     assert (tokens.trained, tokens.predicted) == (3600 + 23 * 50, 23 * 50)
 
 
@@ -37,7 +37,7 @@ def test_tokens_in_append():
     """6 conversations of at most 120 tokens, each with its last observation appended; the five
     responses of 20 tokens fit: 6 x 100 sampled. 30 turns of 5 would be cut at 120 a row."""
     tokens = tokens_of(tiny("--rollout.context", "append"))
-    assert (tokens.turns, tokens.read, tokens.sampled) == (30, 600, 600)
+    assert (tokens.read, tokens.sampled) == (600, 600)
     assert (tokens.trained, tokens.predicted) == (6 * 170, 300)
     long = tokens_of(tiny("--rollout.context", "append", "--rollout.max_turns", "30"))
     assert long.sampled == 6 * 120
@@ -146,7 +146,7 @@ def test_paper_alfworld_on_1_5b():
     assert shape.parameters == shape.backbone_parameters == 1_543_714_304
     config = paper("alfworld", "qwen2.5-1.5b", "grpo")
     tokens = tokens_of(config)
-    assert (tokens.turns, tokens.sampled, tokens.read) == (6400, 3_276_800, 13_107_200)
+    assert (tokens.sampled, tokens.read) == (3_276_800, 13_107_200)
     assert (tokens.trained, tokens.micro_batch) == (16_384_000 + 4800 * 528, 19_552)
     memory = memory_of(config, shape)
     assert memory.weights == memory.gradients == memory.step == 6_174_857_216

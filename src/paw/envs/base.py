@@ -14,6 +14,7 @@ command however malformed, and is deterministic in (task, seed, commands).
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
 from paw.types import Task
@@ -85,6 +86,14 @@ def digest(texts: Iterable[str]) -> str:
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
         total.update(len(data).to_bytes(8, "big") + data)
+    return total.hexdigest()
+
+
+def listing_digest(folder: Path) -> str:
+    """SHA-256, in hex, of the names and sizes of a folder's files: data that may be moved."""
+    total = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        total.update(f"{file.name} {file.stat().st_size if file.is_file() else '-'}\n".encode())
     return total.hexdigest()
 
 

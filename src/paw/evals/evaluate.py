@@ -20,6 +20,8 @@ VALIDATION = {
 }
 """Split on which training evaluates unless told otherwise."""
 
+BATCH = 128
+"""Episodes played side by side."""
 STREAM = 1
 """Keeps the randomness of evaluation apart from that of training."""
 
@@ -47,7 +49,6 @@ def play_tasks(
     *,
     episodes: int,
     seed: int,
-    batch: int = 128,
     progress: Callable[[int], None] = lambda num_finished: None,
 ) -> list[Trajectory]:
     """Play `episodes` tasks once each, in order; past the end again with other seeds.
@@ -59,8 +60,8 @@ def play_tasks(
         lap, index = divmod(i, len(source))
         plans.append(Plan(source[index], i, 0, environment_seed=lap, sample_seed=(seed, STREAM, i)))
     played: list[Trajectory] = []
-    for start in range(0, len(plans), batch):
-        part = plans[start : start + batch]
+    for start in range(0, len(plans), BATCH):
+        part = plans[start : start + BATCH]
         ends = start + len(part)
         played += collect(
             part, sampler, environments, serializer, limits,

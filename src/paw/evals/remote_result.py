@@ -1,13 +1,12 @@
 """The result of episodes played through an endpoint: success, how it was got, what it cost."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from paw import __version__
-from paw.envs.base import TaskSource
+from paw.envs.base import TaskSource, listing_digest
 from paw.evals.evaluate import evaluation, wilson_interval
 from paw.evals.remote import Record, Setup, Tokens
 from paw.types import SampledAction, Trajectory, Transition
@@ -26,16 +25,8 @@ def settings_of(setup: Setup, source: TaskSource) -> dict[str, Any]:
         "env_options": options,
         "num_tasks": len(source),
         "source": source.facts(),
-        "data_listing_sha256": None if folder is None else listing_hash(Path(folder)),
+        "data_listing_sha256": None if folder is None else listing_digest(Path(folder)),
     }
-
-
-def listing_hash(folder: Path) -> str:
-    """SHA-256 of the names and sizes of a folder's files."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        digest.update(f"{file.name} {file.stat().st_size if file.is_file() else '-'}\n".encode())
-    return digest.hexdigest()
 
 
 def result_of(

@@ -24,21 +24,8 @@ from paw.errors import UserError
 from paw.model.policy import Policy
 from paw.train.config import Config
 from paw.train.learner import Learner
-from paw.train.locate import CARD, complete, name_of, newest_checkpoint, read_card, resolve_model
+from paw.train.locate import CARD, complete, name_of, newest_checkpoint
 from paw.train.settings import toml_line
-
-__all__ = [
-    "card_text",
-    "complete",
-    "new_directory",
-    "newest_checkpoint",
-    "read_card",
-    "resolve_model",
-    "restore",
-    "save",
-    "save_policy",
-    "way_back",
-]
 
 CARD_KEYS = {
     "env": ("name",),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from paw.errors import UserError
+from paw.train.ranges import whole
 
 if TYPE_CHECKING:
     from paw.train.config import Config
@@ -17,6 +18,7 @@ Command = Callable[..., argparse.ArgumentParser]
 
 RETRIEVER = "retrieval for search_qa: index a corpus, evaluate and serve an index"
 DATA = "where a benchmark's data come from; --check: are they whole?"
+TOP_K = whole(1, 1_000_000)
 DOCTOR = "what is installed, what is missing, and how to mend it"
 
 
@@ -40,13 +42,13 @@ def add_commands(command: Command) -> None:
         "questions", metavar="QUESTIONS", nargs="+",
         help="question files, or a folder with eval_<data set>.jsonl",
     )  # fmt: skip
-    evaluate.add_argument("--top-k", type=_count, default=3, metavar="K")
+    evaluate.add_argument("--top-k", type=TOP_K, default=3, metavar="K")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     serve = part("serve", "serve an index over HTTP (Search-R1's protocol, no authentication)")
     serve.add_argument("index", metavar="DIR")
-    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--port", type=whole(0, 65_535), default=8000, help="0: any free one")
     serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
-    serve.add_argument("--top-k", type=_count, default=3, metavar="K")
+    serve.add_argument("--top-k", type=TOP_K, default=3, metavar="K")
     command("doctor", _doctor, DOCTOR)
     data = command("data", _data, DATA)
     data.add_argument("env", metavar="ENV", help="alfworld, webshop or search_qa")
@@ -75,18 +77,6 @@ def show_imitate_dry_run(config: "Config") -> int:
     quiet()
     print(dry_imitate(config))
     return 0
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535; 0: any free one)")
-    return int(text)
 
 
 def _retriever(known: argparse.Namespace, keys: list[str]) -> int:

@@ -3,9 +3,13 @@
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any, Self
 
 from tqdm import tqdm
+
+Progress = Callable[[int, dict[str, Any]], None]
+"""Called after each update or step with its number and metrics; a `Bar` is one."""
 
 SHOWN = {
     "rollout/return_mean": "return",

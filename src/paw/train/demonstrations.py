@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,8 @@ import zstandard
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
 from paw.train.config import Config
+from paw.train.console import Progress
 from paw.types import Task
-
-Progress = Callable[[int, dict[str, Any]], None]
-"""Called after each step with its number and metrics."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 import argparse
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paw.errors import UserError
+from paw.train.ranges import whole
 
 if TYPE_CHECKING:
     from paw.envs.base import TaskSource
@@ -36,15 +36,11 @@ KEYS = (
 
 AGENTS = ("plain", "react", "reflexion")
 KEY_NAME = "OPENAI_API_KEY"
+COUNT = whole(1, 1024)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that go with `--api-base`; their defaults are in `evaluate`."""
-
-    def whole(text: str) -> int:
-        if not text.isdigit() or not 1 <= int(text) <= 1024:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
-        return int(text)
 
     def price(text: str) -> float:
         try:
@@ -61,12 +57,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--api-key-env", metavar="NAME", help=f"variable that holds the key; default {KEY_NAME}"
     )
-    group.add_argument("--api-timeout", type=whole, metavar="SECONDS", help="default 300")
-    group.add_argument("--api-tries", type=whole, metavar="N", help="per response; default 6")
+    group.add_argument("--api-timeout", type=COUNT, metavar="SECONDS", help="default 300")
+    group.add_argument("--api-tries", type=COUNT, metavar="N", help="per response; default 6")
     group.add_argument("--agent", choices=AGENTS, help="default plain, the paper's prompt")
     group.add_argument("--shots", type=int, choices=(0, 1), help="1: an expert's episode is shown")
-    group.add_argument("--trials", type=whole, metavar="K", help="of reflexion; default 3")
-    group.add_argument("--concurrency", type=whole, metavar="K", help="episodes at once; default 8")
+    group.add_argument("--trials", type=COUNT, metavar="K", help="of reflexion; default 3")
+    group.add_argument("--concurrency", type=COUNT, metavar="K", help="episodes at once; default 8")
     group.add_argument("--price-in", type=price, help="of a million prompt tokens")
     group.add_argument("--price-out", type=price, help="of a million completion tokens")
 
@@ -106,8 +102,9 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     from paw.evals.remote_result import result_of, settings_of
     from paw.train.console import Bar
     from paw.train.run import check_writable, environment_facts
-    from paw.train.setup import open_pool, open_source
+    from paw.train.setup import on_split, open_pool, open_source
 
+    config = on_split(config, known.split)
     setup = _setup(known, config)
     endpoint = Endpoint(
         known.api_base,
@@ -119,7 +116,6 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
         timeout=known.api_timeout or 300,
         tries=known.api_tries or 6,
     )
-    config = replace(config, env=replace(config.env, split=setup.split))
     source = open_source(config)
     episodes = known.episodes or len(source)
     with ExitStack() as stack:
@@ -208,14 +204,13 @@ def _key(name: str | None) -> str | None:
 
 def _setup(known: argparse.Namespace, config: "Config") -> "Setup":
     from paw.evals.endpoint import check_address
-    from paw.evals.evaluate import VALIDATION
     from paw.evals.remote import Setup
-    from paw.train.setup import environment_options
+    from paw.train.settings import environment_options
 
     agent, rollout = known.agent or "plain", config.rollout
     return Setup(
         env=config.env.name,
-        split=known.split or VALIDATION.get(config.env.name, config.env.split),
+        split=config.env.split,
         env_options=environment_options(config),
         agent=agent,
         trials=(known.trials or 3) if agent == "reflexion" else 1,

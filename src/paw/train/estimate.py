@@ -12,14 +12,13 @@ and transformers) and, on a GPU, its context and what the allocator cannot use.
 import math
 from dataclasses import dataclass
 
+from paw.evals.evaluate import BATCH
 from paw.model.head import LOGITS_PER_CHUNK
 from paw.rollout.local import PREFILL_TOKENS
 from paw.train.config import Config
 
 SCAFFOLD_TOKENS = 16
 """Allowance for the template's tokens between an action and the target behind it (Qwen: 5)."""
-EVALUATION_BATCH = 128
-"""Episodes that an evaluation plays side by side (`paw.evals.evaluate`)."""
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
@@ -47,7 +46,6 @@ class ModelShape:
 class Tokens:
     """Upper bounds for one update."""
 
-    turns: int
     read: int
     """Prompt tokens that the sampler computes"""
     sampled: int
@@ -121,7 +119,6 @@ def tokens_of(config: Config) -> Tokens:
     # A mini-batch holds this many rows at most, and never more than all of them together.
     of_mini_batch = math.ceil(rows / config.optimizer.mini_batches) * (length + target * predicts)
     return Tokens(
-        turns=turns,
         read=num * prompt if append else turns * prompt,
         sampled=num * min(rollout.max_turns * response, length) if append else turns * response,
         trained=trained,
@@ -164,7 +161,7 @@ def memory_of(config: Config, shape: ModelShape) -> Memory:
         critic = backbone + (adapter * adapter_width) + 3 * learned
     episodes = rollout.groups * rollout.group_size
     if config.eval.every:
-        episodes = max(episodes, min(config.eval.episodes, EVALUATION_BATCH))
+        episodes = max(episodes, min(config.eval.episodes, BATCH))
     length = rollout.max_prompt_tokens + rollout.max_response_tokens
     layer = _layer_bytes(shape, width, compute)
     tokens = tokens_of(config).micro_batch

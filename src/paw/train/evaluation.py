@@ -2,17 +2,15 @@
 
 import json
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from paw.evals.evaluate import VALIDATION
 from paw.text.tokenizer import load_tokenizer
-from paw.train.checkpoint import resolve_model
 from paw.train.config import Config
 from paw.train.console import Bar
+from paw.train.locate import resolve_model
 from paw.train.run import check_writable, environment_facts, write_atomically
-from paw.train.setup import Actor, check_vocabulary, load_policy, open_source
+from paw.train.setup import Actor, check_vocabulary, load_policy, on_split, open_source
 
 
 def evaluate_model(
@@ -29,9 +27,8 @@ def evaluate_model(
     """
     if output:
         check_writable(Path(output))
-    split = split or VALIDATION.get(config.env.name, config.env.split)
     path = resolve_model(config.model.path)
-    source = open_source(replace(config, env=replace(config.env, split=split)))
+    source = open_source(on_split(config, split))
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
     episodes = episodes or len(source)

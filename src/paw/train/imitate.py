@@ -18,20 +18,16 @@ from transformers import PreTrainedTokenizerBase
 
 from paw.envs.base import TaskSource
 from paw.errors import UserError
-from paw.evals.evaluate import VALIDATION
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
-from paw.train.checkpoint import card_text, new_directory, resolve_model, save_policy
+from paw.train.checkpoint import card_text, new_directory, save_policy
 from paw.train.config import Config, OptimizerConfig
-from paw.train.demonstrations import (
-    Demonstration,
-    Progress,
-    expert_demonstrations,
-    read_demonstrations,
-)
+from paw.train.console import Progress
+from paw.train.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
 from paw.train.learner import Learner, Statistics
+from paw.train.locate import resolve_model
 from paw.train.run import InterruptGuard, check_writable, environment_facts
 from paw.train.setup import (
     Actor,
@@ -39,6 +35,7 @@ from paw.train.setup import (
     device_of,
     load_policy,
     make_serializer,
+    on_split,
     open_source,
 )
 from paw.types import Role, SampledAction, TrainingSample
@@ -186,8 +183,7 @@ def new_model(config: Config, vocab_size: int, device: str = "cpu") -> Any:
 
 def open_evaluation(config: Config) -> TaskSource:
     """The tasks that the policy is evaluated on; a wrong split must not show after training."""
-    split = config.eval.split or VALIDATION.get(config.env.name, config.env.split)
-    return open_source(replace(config, env=replace(config.env, split=split)))
+    return open_source(on_split(config, config.eval.split))
 
 
 def make_rows(

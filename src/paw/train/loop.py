@@ -15,7 +15,6 @@ Where the paper is silent or two readings exist, `docs/method.md` lists ours. No
 machines, asynchronous rollouts.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from paw.rollout.collect import Plan, collect, group_trajectories
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
 from paw.train.config import Config
+from paw.train.console import Progress
 from paw.train.judge import flatten, judge
 from paw.train.learner import NonFinite, Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics
@@ -36,9 +36,6 @@ from paw.types import Group
 
 STREAM = 0
 """Keeps the randomness of training apart from that of evaluation."""
-
-Progress = Callable[[int, dict[str, Any]], None]
-"""Called after each update with its number and metrics."""
 
 
 def train(config: Config, progress: Progress = lambda update, metrics: None) -> Session:

@@ -21,11 +21,12 @@ from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer
-from paw.train.checkpoint import newest_checkpoint, resolve_model, restore, way_back
+from paw.train.checkpoint import restore, way_back
 from paw.train.config import Config
 from paw.train.console import warn
 from paw.train.judge import TransitionPool
 from paw.train.learner import Learner
+from paw.train.locate import newest_checkpoint, resolve_model
 from paw.train.run import Run, read_metrics
 from paw.train.samples import Row
 from paw.train.settings import environment_options
@@ -79,11 +80,10 @@ class Actor:
         progress: Callable[[int], None] = lambda num_finished: None,
     ) -> dict[str, Any]:
         """Play a split; see `paw.evals.evaluate.evaluation`."""
-        config = self.config
-        env = replace(config.env, split=split or VALIDATION.get(config.env.name, config.env.split))
-        source = open_source(replace(config, env=env))
+        config = on_split(self.config, split)
+        source = open_source(config)
         limits = self.limits(temperature, config.eval.max_turns)
-        with open_pool(replace(config, env=env)) as environments:
+        with open_pool(config) as environments:
             played = play_tasks(
                 source, self.sampler, environments, self.serializer, limits,
                 episodes=episodes, seed=seed, progress=progress,
@@ -206,6 +206,12 @@ def _begin(
         matched_constant=matched_constant(config),
         first_update=first,
     )
+
+
+def on_split(config: Config, split: str | None) -> Config:
+    """The same on another split; None: the one on which the environment is evaluated."""
+    split = split or VALIDATION.get(config.env.name, config.env.split)
+    return replace(config, env=replace(config.env, split=split))
 
 
 def open_source(config: Config) -> TaskSource:
