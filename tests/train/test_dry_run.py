@@ -59,6 +59,9 @@ def test_goes_on_from_a_run(policy: Path, tmp_path: Path, capsys):
                          (["--run.resume", "false"], "holds a run already")):  # fmt: skip
         assert main(["train", "--dry-run", *arguments, *change]) == 2
         assert part in capsys.readouterr().err
+    shutil.rmtree(checkpoint)  # what was measured is protected like a checkpoint
+    assert main(["train", "--dry-run", *arguments, "--rollout.groups", "3"]) == 2
+    assert "another configuration" in capsys.readouterr().err
 
 
 def test_hub_models_are_downloaded_later(tmp_path: Path, capsys, monkeypatch):

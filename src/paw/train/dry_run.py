@@ -1,7 +1,7 @@
 """`paw train --dry-run`: everything that a run would need is looked at, and nothing is begun."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,17 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from paw.errors import UserError
-from paw.evals.evaluate import VALIDATION
 from paw.text.tokenizer import load_tokenizer
 from paw.train.config import Config, ModelConfig
 from paw.train.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
 from paw.train.locate import complete, resolve_model, run_directory
-from paw.train.run import CHANGEABLE, read_metrics
-from paw.train.settings import changes, resolve
+from paw.train.run import check_directory, read_metrics
 from paw.train.setup import (
     check_tokenizer,
     device_of,
     make_serializer,
     matched_constant,
+    on_split,
     open_source,
 )
 
@@ -62,13 +61,12 @@ def dry_run(config: Config) -> DryRun:
     Raises:
         UserError: what `paw train` would refuse.
     """
-    directory, done = _check_directory(config)
+    directory, done = _place(config)
     device = device_of(config.model.device)
     source = open_source(config)
     evaluated = None
     if config.eval.every:
-        split = config.eval.split or VALIDATION.get(config.env.name, config.env.split)
-        evaluated = len(open_source(replace(config, env=replace(config.env, split=split))))
+        evaluated = len(open_source(on_split(config, config.eval.split)))
     matched_constant(config)
     path = resolve_model(config.model.path)
     shape = read_shape(path)
@@ -226,31 +224,16 @@ def _expected(found: DryRun) -> str:
     )
 
 
-def _check_directory(config: Config) -> tuple[str, int]:
-    """Where the run would write, and how many updates are done there."""
+def _place(config: Config) -> tuple[str, int]:
+    """Where the run would write, and how many updates are done there. Raises UserError."""
+    check_directory(config)
     directory = run_directory(config)
-    written = directory / "config.toml"
-    if not written.is_file():
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise UserError(
-                f"run.directory = {str(directory)!r} holds something else and no run: choose "
-                "another"
-            )
+    if not (directory / "config.toml").is_file():
         check_permission(directory)
         return f"{directory} (new)", 0
-    if not config.run.resume:
-        raise UserError(
-            f"run.directory = {str(directory)!r} holds a run already: choose another directory, or "
-            "set run.resume = true to go on with it"
-        )
     kept = complete(directory / "checkpoints")
     if not kept:
         return f"{directory} (begun, no checkpoint yet)", 0
-    if differing := changes(resolve([written]), config, CHANGEABLE):
-        raise UserError(
-            f"{directory} holds a run of another configuration ({'; '.join(differing[:12])}): "
-            "choose another run.directory or restore the values"
-        )
     return f"{directory} (goes on from {kept[-1].name})", int(kept[-1].name.rpartition("-")[2])
 
 

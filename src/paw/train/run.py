@@ -6,7 +6,6 @@ config.toml  environment.json  metrics.jsonl  trajectories/  checkpoints/  eval/
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ import msgspec
 import torch
 import zstandard
 
+from paw.envs.base import listing_digest
 from paw.errors import UserError
 from paw.train.config import Config
 from paw.train.console import warn
@@ -72,18 +72,11 @@ class Run:
             raise
 
     def _open(self) -> None:
-        written = self.directory / "config.toml"
         with self._writing():
-            if written.is_file():
-                self._check_same(written)
-            elif self.directory.exists() and self._foreign():
-                raise UserError(
-                    f"run.directory = {str(self.directory)!r} holds something else "
-                    f"({self._foreign()[0]}) and no run: choose another"
-                )
+            check_directory(self.config)
             self.directory.mkdir(parents=True, exist_ok=True)
             self._take()
-            write_atomically(written, to_toml(self.config).encode())
+            write_atomically(self.directory / "config.toml", to_toml(self.config).encode())
             for folder in ("checkpoints", "trajectories", "eval"):
                 (self.directory / folder).mkdir(exist_ok=True)
             for leftover in [*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")]:
@@ -103,32 +96,6 @@ class Run:
                 f"run.directory = {str(self.directory)!r}: another process is training in it; wait "
                 "for it or choose another directory"
             ) from None
-
-    def _foreign(self) -> list[str]:
-        """What in the directory no run has begun to write."""
-        if not self.directory.is_dir():
-            return ["a file"]
-        return sorted(p.name for p in self.directory.iterdir() if p.name != "config.toml.tmp")
-
-    def _check_same(self, written: Path) -> None:
-        if not self.config.run.resume:
-            raise UserError(
-                f"run.directory = {str(self.directory)!r} holds a run already: choose another "
-                "directory, or set run.resume = true to go on with it"
-            )
-        if not complete(self.checkpoints) and not self._has_metrics():
-            return  # it ended before its first update: nothing to protect, the mistake was mended
-        differing = changes(resolve([written]), self.config, CHANGEABLE)
-        if differing:
-            shown = "; ".join(differing[:12])
-            more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
-            raise UserError(
-                f"{self.directory} holds a run of another configuration ({shown}{more}): choose "
-                "another run.directory or restore the values"
-            )
-
-    def _has_metrics(self) -> bool:
-        return (self.directory / "metrics.jsonl").is_file() and bool(read_metrics(self.directory))
 
     @contextlib.contextmanager
     def _writing(self, name: str = ".") -> Iterator[None]:
@@ -261,6 +228,44 @@ class InterruptGuard:
         )
 
 
+def check_directory(config: Config) -> None:
+    """May a run of `config` begin or go on in its directory? Makes nothing.
+
+    Raises:
+        UserError: it holds something else, a run of another configuration, or a run while `resume`
+            is off.
+    """
+    directory = run_directory(config)
+    where, written = f"run.directory = {str(directory)!r}", directory / "config.toml"
+    if not written.is_file():
+        if foreign := _foreign(directory):
+            raise UserError(f"{where} holds something else ({foreign}) and no run: choose another")
+        return
+    if not config.run.resume:
+        raise UserError(
+            f"{where} holds a run already: choose another directory, or set run.resume = true to "
+            "go on with it"
+        )
+    measured = (directory / "metrics.jsonl").is_file() and read_metrics(directory)
+    if not measured and not complete(directory / "checkpoints"):
+        return  # it ended before its first update: nothing to protect, the mistake was mended
+    if differing := changes(resolve([written]), config, CHANGEABLE):
+        shown = "; ".join(differing[:12])
+        more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
+        raise UserError(
+            f"{directory} holds a run of another configuration ({shown}{more}): choose another "
+            "run.directory or restore the values"
+        )
+
+
+def _foreign(directory: Path) -> str | None:
+    """The first thing at `directory` that no run has begun to write, if any."""
+    if not directory.is_dir():
+        return "a file" if directory.exists() else None
+    names = (p.name for p in directory.iterdir() if p.name != "config.toml.tmp")
+    return min(names, default=None)
+
+
 def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
     """The rows of a run's metrics.jsonl, without lines that a kill or a crash left broken.
 
@@ -382,10 +387,7 @@ def _data_facts(config: Config) -> dict[str, Any]:
     folder = config.env.data_dir
     if folder is None or not Path(folder).is_dir():
         return {"data_dir": folder}
-    digest = hashlib.sha256()
-    for file in sorted(p for p in Path(folder).iterdir()):
-        digest.update(f"{file.name} {file.stat().st_size if file.is_file() else '-'}\n".encode())
-    return {"data_dir": str(folder), "listing_sha256": digest.hexdigest()}
+    return {"data_dir": folder, "listing_sha256": listing_digest(Path(folder))}
 
 
 def _json(value: Any, indent: bool = True) -> bytes:
