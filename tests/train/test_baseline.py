@@ -111,6 +111,11 @@ def test_weight_zero_is_the_baseline_and_no_forward_is_added(run, policy, algori
     assert first["model/forward_calls"] == other["model/forward_calls"] > 2
 
 
+def test_a_warm_up_of_a_critic_that_is_not_there_changes_nothing(run):
+    plain, warm = run("plain"), run("warm", algorithm__critic_warmup_updates=2)
+    assert same(plain, warm) and final(plain)[1]["num_steps"] == 4
+
+
 def test_the_same_seed_gives_the_same_run_and_another_does_not(run):
     one, again, other = run("one"), run("again"), run("other", run__seed=1)
     assert same(one, again) and metrics(one) == metrics(again)

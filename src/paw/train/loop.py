@@ -132,7 +132,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
                     statistics,
                     scale=len(batches),
                     num_transitions=len(pool.transitions),
-                    train_policy=update > config.algorithm.critic_warmup_updates,
+                    train_policy=learner.critic is None
+                    or update > config.algorithm.critic_warmup_updates,
                     diagnose=session.diagnoses(update),
                 )
         except NonFinite as error:
