@@ -24,6 +24,13 @@ def test_similar_texts():
     assert P.anchor_labels(["abcde", "abcdX"], [0, 1], similarity=0.8) == [0, 1]
 
 
+def test_similar_texts_that_share_as_few_trigrams_as_can_be():
+    # One letter put in: 2 * 10 / 21, and 6 of 8 trigrams are left, no more than the bound asks for.
+    texts = ["abcdefghij", "abcdeXfghij"]
+    assert P.anchor_labels(texts, [0, 0], similarity=20 / 21) == [0, 0]
+    assert P.anchor_labels(texts, [0, 0], similarity=0.953) == [0, 1]
+
+
 def test_greedy_first_match():
     # The third resembles only the second text (0.8), which resembles the first (0.8) and joined its
     # cluster: the first text alone represents the cluster (0.6 < 0.8), so a new one opens.

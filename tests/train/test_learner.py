@@ -2,12 +2,14 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from paw.errors import RunFailure
 from paw.model.critic import Critic
+from paw.model.packing import pack
 from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.train.learner import Learner, NonFinite, Statistics
 from paw.types import TrainingSample
@@ -38,6 +40,13 @@ def learner(ppo: bool = False, dtype=torch.float64, **options) -> Learner:
     policy = tiny_policy(0, dtype)
     critic = Critic.from_policy(tiny_policy(1, dtype)) if ppo else None
     return Learner(policy, critic, None, settings, algorithm, PawConfig(loss="ce"))
+
+
+def action_logprobs(subject: Learner) -> list[float]:
+    """Of the two action tokens of `sample`."""
+    with torch.no_grad():
+        packed = pack([sample().token_ids], "cpu")
+        return subject.policy.logprobs(packed, torch.tensor([2, 3]))[0].tolist()
 
 
 def state(subject: Learner) -> dict[str, torch.Tensor]:
@@ -152,6 +161,52 @@ def test_targets_enter_no_statistic_of_the_policy():
     assert with_target.total("action_tokens") == 2
     assert (with_target.total("target_tokens"), without.total("target_tokens")) == (2, 0)
     assert without.total("wm_loss") == 0 < with_target.total("wm_loss")
+
+
+def test_drift_is_the_kl_from_the_old_policy_over_all_and_over_idle_rows():
+    """r - 1 - ln r of the ratio r = p / p_old, summed; half the rows are idle."""
+    subject, statistics = learner(), Statistics()
+    logprobs = action_logprobs(subject)
+    ratios = [math.exp(new - old) for new, old in zip(logprobs, (-3.0, -2.5), strict=True)]
+    drift = sum(r - 1 - math.log(r) for r in ratios)
+    assert drift > 0.01
+    subject.policy_gradient([sample(), replace(sample(), idle=True)], statistics)
+    assert statistics.total("kl") == pytest.approx(2 * drift)
+    assert statistics.total("idle_kl") == pytest.approx(drift)
+    assert (statistics.total("idle_tokens"), statistics.total("action_tokens")) == (2, 4)
+
+
+def test_clipped_are_tokens_beyond_the_range_on_the_side_of_their_advantage():
+    """Ratios e and 1 / e against [0.8, 1.2], each with both signs: one in two is clipped."""
+    subject = learner()
+    for shift, side in ((-1.0, 1.0), (1.0, -1.0)):
+        old = [x + shift for x in action_logprobs(subject)]
+        for advantages, expected in (((side, side), 2), ((side, -side), 1), ((-side, -side), 0)):
+            batch = replace(
+                sample(), old_logprobs=(0, 0, *old, 0, 0), advantages=(0, 0, *advantages, 0, 0)
+            )
+            statistics = Statistics()
+            subject.policy_gradient([batch], statistics)
+            assert statistics.total("clipped") == expected
+
+
+def test_both_terms_are_measured_at_the_scale_of_the_step():
+    norms = []
+    for scale in (1.0, 2.0):
+        statistics = Statistics()
+        learner().policy_gradient([sample()], statistics, scale, diagnose=True)
+        norms.append([statistics.total(f"{x}_gradient_norm") for x in ("wm", "policy")])
+    assert norms[1] == pytest.approx([2 * x for x in norms[0]]) and min(norms[0]) > 0
+
+
+def test_the_value_loss_is_a_mean_over_the_updates_transitions():
+    """M = 2 mini-batches of an update of P = 8: 2 / 8 of one transition's gradient."""
+    norms = []
+    for options in ({}, {"scale": 2.0, "num_transitions": 8}):
+        statistics = Statistics()
+        learner(ppo=True).step([sample()], statistics, **options)
+        norms.append(statistics.total("critic_gradient_norm"))
+    assert norms[1] == pytest.approx(norms[0] / 4) and norms[1] > 0
 
 
 def test_one_forward_pass_serves_both_losses():

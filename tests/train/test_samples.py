@@ -214,6 +214,22 @@ def test_append_target_that_the_conversation_does_not_hold_gets_a_row_of_its_own
     assert sum(base.wm_weights) == 0.5  # the last turn's alone
 
 
+def test_append_target_that_is_no_observation_to_its_end_gets_a_row_of_its_own():
+    """The conversation was cut inside o_1, and what follows happens to spell its last token."""
+    trajectory = play(EPISODE, append=True)
+    first, second = trajectory.transitions
+    assert second.context_roles == (S, *[Observed] * 3, S)
+    cut = replace(second, context_roles=(S, Observed, Observed, S, S))
+    pool = pool_of([replace(trajectory, transitions=(first, cut))])
+    base, fork = serialise(pool, True, judgement_of([0.5, 0.0]))
+    assert fork.predicts_only and not any(base.wm_weights)
+
+
+def test_rows_of_groups_without_a_difference_are_marked():
+    judgement = judgement_of([0.5, 0.5], idle=torch.tensor([True, False]))
+    assert [s.idle for s in serialise(episode(False), False, judgement)] == [True, False]
+
+
 @pytest.mark.parametrize("append", [False, True])
 def test_prediction_without_the_action(append):
     """h_t, an empty turn of the policy, header, o_{t+1}: rows of their own that train no action."""
@@ -278,6 +294,16 @@ def test_shuffled_lengths_stay_near():
     assert [len(targets[i].token_ids) for i in range(40)] == lengths
 
 
+def test_a_text_left_over_trades_with_the_pair_of_nearest_length():
+    """Pairs by length: (9) with (10), (9 10) with (10 11); two equal texts of three are left."""
+    observations = [(9,), (10,), (9, 10), (10, 11), (11, 12, 13), (11, 12, 13)]
+    pool, judgement = many(observations), judgement_of([1.0] * 6)
+    targets, changed = targets_of(pool, judgement, PawConfig(target="shuffled"))
+    assert changed == 1
+    assert [targets[i].token_ids for i in (0, 1)] == [(10,), (9,)]
+    assert [targets[i].token_ids for i in (2, 3)] == [(11, 12, 13)] * 2
+
+
 def test_only_transitions_with_a_weight_are_shuffled():
     observations = [(9,), (10,), (11,), (12,)]
     judgement = judgement_of([0.5, 0.0, 0.5, 0.0])
@@ -302,6 +328,16 @@ def test_repeat_current_predicts_what_was_read():
     paw = PawConfig(target="repeat_current", max_observation_tokens=2)
     targets, changed = targets_of(episode(False), judgement_of([0.5, 0.5]), paw)
     assert [targets[i].token_ids for i in (0, 1)] == [(6, 7), (9, 10)] and changed == 1
+
+
+def test_repeat_current_keeps_the_target_where_nothing_was_read():
+    trajectory = play(EPISODE, append=False)
+    first, second = trajectory.transitions
+    pool = pool_of([replace(trajectory, transitions=(replace(first, observation=""), second))])
+    targets, changed = targets_of(
+        pool, judgement_of([0.5, 0.5]), PawConfig(target="repeat_current")
+    )
+    assert [targets[i].token_ids for i in (0, 1)] == [(9, 10, 11), (9, 10, 11)] and changed == 0.5
 
 
 def test_placebo_stands_behind_its_action_and_forks_in_a_conversation():
