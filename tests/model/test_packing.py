@@ -1,9 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_models import VOCAB, build
 
 from paw.errors import UserError
-from paw.model.packing import SegmentAttention, pack, packed_hidden, use_packed_attention
+from paw.model.packing import (
+    SegmentAttention,
+    _attention,
+    pack,
+    packed_hidden,
+    use_packed_attention,
+)
 from paw.model.policy import Policy
 
 
@@ -25,6 +33,20 @@ def test_pack_lays_rows_end_to_end():
     assert packed.position_ids.tolist() == [0, 1, 2, 0, 0, 1]
     assert packed.boundaries == (0, 3, 4, 6)
     assert packed.num_rows == 3
+
+
+def test_a_model_that_names_no_scale_gets_the_usual_one():
+    """Heads of 16: 16 ** -0.5 = 0.25."""
+    scales = []
+
+    def attend(layer, query, key, value, scaling):
+        scales.append(scaling)
+        return query
+
+    query = torch.zeros(1, 1, 2, 16)
+    for given in (None, 0.5):
+        _attention(SimpleNamespace(layer_idx=0), query, query, query, None, attend, given)
+    assert scales == [0.25, 0.5]
 
 
 @pytest.mark.parametrize("rows", [[], [[1], []]])

@@ -197,6 +197,11 @@ def test_a_conversation_ends_where_it_has_no_room():
     assert lengths[-1] <= 26 < lengths[-1] + step
     assert not any(t.prompt_cut_tokens for t in trajectory.transitions)
     assert len(environments.commands[0]) == len(trajectory.transitions)
+    # The limit itself is allowed; a first prompt beyond it is cut to it and answered.
+    for limit, turns in ((lengths[-1], len(lengths)), (lengths[-1] - 1, len(lengths) - 1)):
+        assert len(play(max_turns=50, max_prompt_tokens=limit)[0][0].transitions) == turns
+    (first,) = play(max_turns=50, max_prompt_tokens=lengths[0] - 1)[0][0].transitions
+    assert first.prompt_cut_tokens == 1
 
 
 def test_a_window_prompt_is_cut_in_the_middle_and_counted():

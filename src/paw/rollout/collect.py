@@ -102,7 +102,7 @@ def collect(
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
-        full = {s for s in active if turn and not _has_room(prompts[s], serializer)}
+        full = {s for s in active if not _has_room(prompts[s], serializer)}
         for slot in full:
             episodes[slot].prompt_limit = True
         environments.close_slots(sorted(full))
