@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""What ends a command with one line: a user's mistake, or a run that cannot go on."""
 
 import difflib
 from collections.abc import Iterable

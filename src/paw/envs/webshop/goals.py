@@ -132,7 +132,7 @@ class SyntheticGoals(Goals):
         return self._goal(
             index,
             number,
-            limit if limit != NO_LIMIT else NO_LIMIT,
+            limit,
             (product.instruction or "") + (f" with {text}" if text else ""),
             attributes=product.instruction_attributes,
             options=options,
