@@ -221,6 +221,18 @@ def test_frequencies_are_the_probabilities(temperature):
     torch.testing.assert_close(entropies, torch.full((4000,), 1.0114042647))
 
 
+def test_probabilities_that_sum_to_less_than_one_never_draw_an_impossible_token():
+    """In fp32 a sum over 2,000 often falls short of 1 - 2^-24, the largest uniform number."""
+    generator, num_short = torch.Generator().manual_seed(0), 0
+    for _ in range(20):
+        logits = torch.randn(1, 2000, generator=generator)
+        logits[0, -1] = -torch.inf
+        num_short += int(logits.softmax(-1).cumsum(-1)[0, -1] < 1 - 2**-24)
+        tokens, _, _ = _draw(logits, torch.tensor([1 - 2**-24]), 1.0)
+        assert tokens.item() < 1999
+    assert num_short > 0
+
+
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-24])
 def test_the_ends_of_the_unit_interval_never_draw_an_impossible_token(u):
     # Tokens 0, 2 and 4 have probability 0: u = 0 must give 1, the largest u below 1 must give 3.
