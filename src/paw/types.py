@@ -79,6 +79,8 @@ class Transition:
     """Target tokens that `max_observation_tokens` cut off."""
     prompt_cut_tokens: int = 0
     """Prompt tokens that `max_prompt_tokens` cut off."""
+    commands: tuple[str, ...] = ()
+    """Admissible at o_t; the `tags` format shows them in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def collect(
             valid = parsed[slot].well_formed and (result.valid or not limits.refused_is_invalid)
             transition = make_transition(
                 serializer, prompts[slot], action, responses[slot], parsed[slot].command,
-                episodes[slot].observation.text, result, valid,
+                episodes[slot].observation, result, valid,
                 0.0 if valid else -limits.invalid_penalty,
             )  # fmt: skip
             _record(episodes[slot], action, transition, result)
@@ -146,7 +146,7 @@ def make_transition(
     action: SampledAction,
     response: str,
     command: str,
-    observation: str,
+    observation: Observation,
     result: StepResult,
     valid: bool,
     penalty: float,
@@ -163,11 +163,12 @@ def make_transition(
         reward=result.reward,
         penalty=penalty,
         valid=valid,
-        observation=observation,
+        observation=observation.text,
         next_observation=text or None,
         next_observation_ids=target,
         num_cut_tokens=num_cut,
         prompt_cut_tokens=prompt.num_cut_tokens,
+        commands=observation.commands,
     )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import zstandard
 
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
 from paw.train.config import Config
 from paw.train.console import Progress
+from paw.train.settings import check_types
 from paw.types import Task
 
 
@@ -33,6 +35,8 @@ def expert_demonstrations(
 ) -> list[Demonstration]:
     """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
     settings, rng = config.imitate, random.Random(config.run.seed)
+    options = {"noise": settings.noise, "junk": settings.junk} | settings.expert
+    check_types(source.expert, options, "imitate.expert")
     order: list[int] = []
     demonstrations = []
     for number in range(settings.demonstrations):
@@ -40,7 +44,6 @@ def expert_demonstrations(
             order = list(range(len(source)))
             rng.shuffle(order)
         task, seed = source[order.pop()], rng.randrange(2**31)
-        options = {"noise": settings.noise, "junk": settings.junk} | settings.expert
         try:
             expert = source.expert(task, seed, **options)
         except NotImplementedError as error:
@@ -66,7 +69,7 @@ def read_demonstrations(path: str) -> list[Demonstration]:
         raise UserError(f"imitate.trajectories = {path!r}: cannot read it: {error}") from error
     try:
         demonstrations = _won(rows)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
         raise UserError(f"imitate.trajectories = {path!r}: not a run's trajectory file") from error
     if not demonstrations:
         raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
@@ -79,15 +82,14 @@ def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
         turns = row["turns"]
         if not row["success"] or not turns:
             continue
-        texts = [t["observation"] for t in turns] + [turns[-1]["next_observation"] or ""]
-        demonstrations.append(
-            Demonstration(
-                Task(**row["task"]),
-                tuple(Observation(text) for text in texts),
-                tuple(t["response"] for t in turns),
-                tuple(t["valid"] for t in turns),
-            )
-        )
+        seen = [{"text": t["observation"], "commands": t.get("commands", ())} for t in turns]
+        episode = {
+            "task": row["task"],
+            "observations": [*seen, {"text": turns[-1]["next_observation"] or ""}],
+            "responses": [t["response"] for t in turns],
+            "imitated": [t["valid"] for t in turns],
+        }
+        demonstrations.append(msgspec.convert(episode, Demonstration))
     return demonstrations
 
 

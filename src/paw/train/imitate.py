@@ -209,7 +209,7 @@ def make_rows(
         weights += [share if role == Role.OBSERVATION else 0.0 for role in prompt.context_roles]
         ids += tokens
         weights += [1.0 if imitated else 0.0] * len(tokens)
-        dialogue.act(action, response)
+        dialogue.act(action, serializer.parse(response).command)
         if not serializer.append:
             rows.append(_sample(ids, weights))
             ids, weights = [], []

@@ -93,6 +93,7 @@ def records(
         target = None if at is None else targets.get(at)
         return {
             "observation": transition.observation,
+            "commands": transition.commands,
             "response": transition.response,
             "command": transition.command,
             "reward": transition.reward,

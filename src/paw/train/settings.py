@@ -178,19 +178,23 @@ def _near(value: Any, kind: Any) -> str:
 
 def check_options(factory: Callable[..., Any], config: Config) -> None:
     """Types of the environment's own options, by its factory's annotations. Raises UserError."""
+    check_types(factory, config.env.options, "env")  # `paw.envs.make` names unknown options
+
+
+def check_types(function: Callable[..., Any], options: dict[str, Any], table: str) -> None:
+    """Types of the options that a function knows, by its annotations. Raises UserError."""
     try:
-        hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+        hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
     except (NameError, TypeError):
         return  # annotations that cannot be read at run time say nothing
-    for key, value in config.env.options.items():
-        if key not in hints:
-            continue  # `paw.envs.make` names unknown options
+    known = {key: value for key, value in options.items() if key in hints}
+    for key, value in known.items():
         try:
             msgspec.convert(value, hints[key])
         except msgspec.ValidationError:
             kind = hints[key]
             raise UserError(
-                f"env.{key} = {_shown(value)}: must be {_wanted(kind)}{_near(value, kind)}"
+                f"{table}.{key} = {_shown(value)}: must be {_wanted(kind)}{_near(value, kind)}"
             ) from None
         except TypeError:
             continue  # a type that msgspec does not know
