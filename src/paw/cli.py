@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ON_DISK = (
     errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG,
-    errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST,
+    errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG,
 )  # fmt: skip
 """What a disk or a path may refuse; anything else is a bug and keeps its traceback."""
 

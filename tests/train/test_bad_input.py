@@ -106,6 +106,8 @@ def test_broken_models(server: ForkServer, variant, tmp_path: Path, change, part
         ({"model__path": "houshold"}, ["no such directory; did you mean 'household'?"]),
         ({"model__path": "a/b/c"}, ["no such directory in /", "the hub are OWNER/NAME"]),
         ({"model__path": "nobody/nothing"}, ["cannot fetch 'nobody/nothing' from the hub"]),
+        ({"model__path": "/tmp/" + "m" * 300}, ["/mmm", "File name too long"]),
+        ({"run__directory": "/tmp/" + "r" * 300}, ["/rrr", "File name too long"]),
         ({"model__device": "cuda"}, ["model.device", "no usable GPU; use cpu"]),
         ({"model__device": "tpu"}, ["model.device = 'tpu'", "cuda:N"]),
         ({"env__name": "hosehold"}, ["no environment 'hosehold'; did you mean 'household'?"]),

@@ -38,6 +38,17 @@ def test_no_layer_gives_the_defaults():
     assert resolve([]) == Config()
 
 
+def test_the_home_directory_has_a_short_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    keys = ("run.directory", "paw.match", "imitate.output", "imitate.trajectories")
+    config = resolve([], [f"--{key}=~/{key}" for key in keys])
+    assert config.run.directory == "/home/ada/run.directory"
+    assert config.paw.match == "/home/ada/paw.match"
+    assert config.imitate.output == "/home/ada/imitate.output"
+    assert config.imitate.trajectories == "/home/ada/imitate.trajectories"
+    assert resolve([], ["--run.directory=a~b"]).run.directory == "a~b"
+
+
 def test_layers_overlay_from_left_to_right(tmp_path: Path):
     first, second = tmp_path / "first.toml", tmp_path / "second.toml"
     first.write_text("[run]\nupdates = 2\nseed = 2\n[rollout]\ngroups = 2\n")

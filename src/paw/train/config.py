@@ -7,7 +7,15 @@ Reading and checking the layers is in `settings.py`.
 """
 
 from dataclasses import dataclass, field
+from os.path import expanduser
 from typing import Any, Literal, cast
+
+
+def _expand_home(table: Any, *keys: str) -> None:
+    """`~/runs` is the home directory's: a shell expands it in a flag, nobody does in a file."""
+    for key in keys:
+        if getattr(table, key) is not None:
+            object.__setattr__(table, key, expanduser(getattr(table, key)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,9 @@ class RunConfig:
     """Sinks besides metrics.jsonl; need the extra `paw-rl[track]`."""
     threads: int = 0
     """CPU threads of torch; 0 leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        _expand_home(self, "directory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +196,7 @@ class PawConfig:
     def __post_init__(self) -> None:
         if self.coefficient is None:
             object.__setattr__(self, "coefficient", COEFFICIENTS[self.loss])
+        _expand_home(self, "match")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +279,9 @@ class ImitateConfig:
     """Longest sequence of the new model, in tokens."""
     phrases: tuple[str, ...] = ()
     """Frequent phrases that the new tokenizer holds as one token each."""
+
+    def __post_init__(self) -> None:
+        _expand_home(self, "output", "trajectories")
 
 
 @dataclass(frozen=True, kw_only=True)
