@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,15 +14,17 @@ from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import SampleRequest
 from paw.text.tokenizer import make_tokenizer
-from paw.train.config import Config, ImitateConfig, RolloutConfig
+from paw.train.config import Config
 from paw.train.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
 from paw.train.imitate import make_rows
 from paw.train.judge import Judgement, flatten
 from paw.train.metrics import records
+from paw.train.settings import resolve
 from paw.train.setup import make_serializer
 from paw.types import SampledAction, Trajectory
 
 TOKENIZER = make_tokenizer(["You are in a room. Your task is to: put a mug on a shelf. " * 3])
+END: Any = TOKENIZER.eos_token_id
 SOURCE = make("household", split="train", num_tasks=1)
 
 
@@ -35,7 +38,7 @@ class Says:
         self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int
     ) -> list[SampledAction]:
         ids = TOKENIZER(self.left.pop(0), add_special_tokens=False)["input_ids"]
-        ids = (*ids, TOKENIZER.eos_token_id)
+        ids = (*ids, END)
         return [SampledAction(ids, (0.0,) * len(ids), None, finished=True)]
 
     def reset(self) -> None:
@@ -43,10 +46,11 @@ class Says:
 
 
 def configuration(context: str, response_format: str) -> Config:
-    rollout = RolloutConfig(
-        context=context, response_format=response_format, max_prompt_tokens=100_000
-    )
-    return Config(rollout=rollout, imitate=ImitateConfig(demonstrations=1, junk=0.3))
+    settings = {
+        "rollout.context": context, "rollout.response_format": response_format,
+        "rollout.max_prompt_tokens": 100_000, "imitate.demonstrations": 1, "imitate.junk": 0.3,
+    }  # fmt: skip
+    return resolve([], [f"--{key}={value}" for key, value in settings.items()])
 
 
 def played(config: Config, demonstration: Demonstration) -> Trajectory:
