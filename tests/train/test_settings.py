@@ -61,6 +61,10 @@ def test_layers_overlay_from_left_to_right(tmp_path: Path):
 
 def test_a_card_speaks_of_its_own_environment_only():
     card = {"env": {"name": "search_qa", "top_k": 1}, "rollout": {"max_turns": 3}}
+    card["eval"] = {"split": "eval_nq", "episodes": 5}
+    assert resolve([], [], card).eval.split == "eval_nq"
+    elsewhere = resolve([], ["--env.name", "alfworld"], card).eval
+    assert (elsewhere.split, elsewhere.episodes) == (None, 5)
     assert resolve([], [], card).env.options == {"top_k": 1}
     assert resolve([], ["--env.name", "search_qa"], card).env.options == {"top_k": 1}
     other = resolve([], ["--env.name", "household"], card)

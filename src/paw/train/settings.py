@@ -57,10 +57,11 @@ def resolve(
             value out of its range, an unreadable file.
     """
     given = [(f"{file}: ", read_toml(file)) for file in files] + [("--", parse_flags(flags))]
-    card = dict(card or {})
+    card = {name: dict(table) for name, table in (card or {}).items()}
     names = [layer["env"]["name"] for _, layer in given if "name" in layer.get("env", {})]
     if names and names[-1] != card.get("env", {}).get("name"):
-        card.pop("env", None)  # options of another environment
+        card.pop("env", None)  # options of another environment, and its split
+        card.get("eval", {}).pop("split", None)
     merged: Table = {}
     origin: dict[str, str] = {}
     for where, layer in [("the policy's card: ", card), *given]:
@@ -187,12 +188,10 @@ def check_types(function: Callable[..., Any], options: dict[str, Any], table: st
         hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
     except (NameError, TypeError):
         return  # annotations that cannot be read at run time say nothing
-    known = {key: value for key, value in options.items() if key in hints}
-    for key, value in known.items():
+    for key, value, kind in [(k, v, hints[k]) for k, v in options.items() if k in hints]:
         try:
-            msgspec.convert(value, hints[key])
+            msgspec.convert(value, kind)
         except msgspec.ValidationError:
-            kind = hints[key]
             raise UserError(
                 f"{table}.{key} = {_shown(value)}: must be {_wanted(kind)}{_near(value, kind)}"
             ) from None
