@@ -56,6 +56,9 @@ FAULTS = {
 }
 
 
+TEXTS = {"surrogate": "a \ud800", "no text": None}
+
+
 class Counter:
     max_return = 10.0
 
@@ -70,6 +73,8 @@ class Counter:
         text = f"{self.task.id} seed {self.seed} turn {turn}: {' '.join(self.heard)}"
         if self.fault == "drift":
             text += f" in process {os.getpid()}"
+        if self.at == turn and self.fault in TEXTS:
+            text = TEXTS[self.fault]
         return Observation(text, ("count", f"stop at {turn}"))
 
     def reset(self):

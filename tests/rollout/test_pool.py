@@ -132,6 +132,12 @@ def test_a_slot_that_failed_can_be_opened_again():
         ("type", "TypeError: the environment returned Observation, not StepResult"),
         ("nan", "ValueError: the reward is nan"),
         ("-inf", "ValueError: the reward is -inf"),
+        ("no text", "TypeError: sequence item 0: expected str instance, NoneType found"),
+        (
+            "surrogate",
+            "UnicodeEncodeError: 'utf-8' codec can't encode character '\\ud800' in position 2: "
+            "surrogates not allowed",
+        ),
     ],
 )
 def test_exceptions_are_failures_in_this_process_too(healthy, fault, reason, workers):

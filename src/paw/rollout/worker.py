@@ -151,6 +151,10 @@ def describe(error: BaseException) -> str:
 def _checked(value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise TypeError(f"the environment returned {type(value).__name__}, not {kind.__name__}")
+    seen = value.observation if isinstance(value, StepResult) else value
+    if isinstance(seen, Observation):
+        # No tokenizer reads a lone surrogate or None, and there the whole run would end.
+        "".join((seen.text, *seen.commands)).encode()
     return value
 
 
