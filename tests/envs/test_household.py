@@ -242,7 +242,11 @@ def test_lamps():
 
 
 @pytest.mark.parametrize(
-    "spelling", ["put book 1 in/on desk 2", "move book 1 to desk 2", "  move book 1 to desk 2\n"]
+    "spelling",
+    [
+        *("put book 1 in/on desk 2", "put book 1 to desk 2"),
+        *("move book 1 to desk 2", "  move book 1 to desk 2\n"),
+    ],
 )
 def test_spellings_of_move(spelling):
     env = room()

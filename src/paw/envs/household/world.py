@@ -72,7 +72,7 @@ class HouseholdEnvironment:
         return self._observe(text)
 
     def step(self, command: str) -> StepResult:
-        """Play one command; `put O in/on R` is an older spelling of `move O to R`.
+        """Play one command; `put O in/on R` and `put O to R` are spellings of `move O to R`.
 
         Raises:
             RuntimeError: before `reset`, or after the end.
@@ -81,8 +81,7 @@ class HouseholdEnvironment:
             raise RuntimeError("the episode has " + ("ended" if self._ended else "not begun"))
         command = command.strip()
         if command.startswith("put "):
-            name, _, place = command.removeprefix("put ").partition(" in/on ")
-            command = f"move {name} to {place}"
+            command = "move " + command.removeprefix("put ").replace(" in/on ", " to ", 1)
         if command not in self._commands:
             return StepResult(Observation(REFUSED, self._commands), valid=False)
         text = self._perform(command)
