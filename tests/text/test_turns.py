@@ -48,6 +48,25 @@ def test_pieces_of_llama():
     assert decode(sorted(pieces.header_ids)) == "<|start_header_id|><|end_header_id|>"
 
 
+def test_a_template_that_asks_for_the_day_gets_the_same_one_every_day():
+    dated = LLAMA.replace("26 Jul 2024", "' + strftime_now('%d %b %Y') + '")
+    assert "strftime_now" in dated
+    tokenizer = chat_tokenizer(dated)
+    opening = tokenizer.decode(turn_format(tokenizer).opening)
+    assert "Today Date: 26 Jul 2024\n\n" in opening
+
+
+def test_a_response_is_read_as_it_was_sampled():
+    """Not tidied, where a tokenizer's settings ask for that: a shop has such buttons."""
+    tokenizer = chat_tokenizer(QWEN25)
+    s = serializer(tokenizer)
+    tokenizer.clean_up_tokenization_spaces = True
+    tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = True
+    text = "click[women 's , 8 . 5]"
+    assert tokenizer.decode(s.encode(text)) != text
+    assert s.response(act(s, text)) == text
+
+
 @pytest.mark.parametrize("template", [QWEN25, QWEN3, LLAMA])
 def test_growing_conversation_is_the_rendered_conversation(template):
     """Ids built turn by turn decode to what the template renders for the whole conversation."""

@@ -107,7 +107,11 @@ class Serializer:
         ids = list(action.token_ids)
         if ids and ids[-1] in self.format.end_ids:
             ids.pop()
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+        # Some tokenizers would tidy "red , blue" to "red, blue": a command that nobody sampled.
+        text = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return str(text)
 
     def parse(self, response: str) -> Parsed:
         """The command in a response."""

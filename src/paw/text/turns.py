@@ -35,6 +35,9 @@ class TurnFormat:
 
 PLAIN = ("", "\nAction:", "\nObservation: ")
 """opening, to_policy, to_user of models without a chat template; actions end with the EOS token."""
+ONE_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+"""Before a template that writes today's date (Llama 3.2, which falls back to this one): a run that
+goes on tomorrow, and an evaluation next week, have the same prompts."""
 
 
 def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
@@ -88,7 +91,12 @@ def _render(tokenizer: PreTrainedTokenizerBase, first: str, action: str, second:
         {"role": "user", "content": second},
     ]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            messages,
+            chat_template=ONE_DAY + tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=True,
+        )
     except TemplateError as error:
         raise UserError(f"chat template: it cannot be rendered: {error}") from error
     return str(text)
