@@ -1,6 +1,7 @@
 """Sinks besides metrics.jsonl, and what happens without their packages."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,3 +58,61 @@ def test_tensorboard_gets_every_metric(tmp_path: Path):
     events.Reload()
     assert events.Tags()["scalars"] == ["wm/nll"]
     assert [(e.step, e.value) for e in events.Scalars("wm/nll")] == [(1, 2.5), (2, 1.5)]
+
+
+# What W&B's own client does with steps: one below the last is dropped (its documentation of `log`).
+FAKE_WANDB = """
+import os
+
+class Error(Exception):
+    pass
+
+class Run:
+    step, rows, axes = -1, [], {}
+
+    def define_metric(self, name, step_metric):
+        self.axes[name] = step_metric
+
+    def log(self, data, step=None):
+        step = self.step + 1 if step is None else step
+        if step > self.step:
+            self.step = step
+            self.rows.append(data)
+
+    def finish(self):
+        pass
+
+def init(**settings):
+    if "WANDB_API_KEY" not in os.environ:
+        raise Error("No API key configured.\\nUse `wandb login` to log in.")
+    return Run()
+"""
+
+
+@pytest.fixture
+def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb.py").write_text(FAKE_WANDB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+
+
+def test_wandb_keeps_updates_made_again(
+    fake_wandb: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    (sink,) = open_sinks(config("wandb"), tmp_path)
+    for update in (1, 2, 3, 2):  # killed after 3, the last checkpoint was of 1
+        sink.log(update, {"wm/nll": float(update)})
+    run = sink.run  # pyright: ignore[reportAttributeAccessIssue]
+    assert [row["update"] for row in run.rows] == [1, 2, 3, 2]
+    assert run.axes == {"*": "update"}
+
+
+def test_wandb_without_a_key_is_one_line(fake_wandb: None, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        open_sinks(config("wandb"), tmp_path)
+    assert str(caught.value) == (
+        'run.track = "wandb": No API key configured. Use `wandb login` to log in; '
+        "or set WANDB_MODE=offline and `wandb sync` later"
+    )

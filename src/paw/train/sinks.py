@@ -51,17 +51,25 @@ class WandB:
 
     def __init__(self, config: Config, directory: Path) -> None:
         wandb = _package("wandb", "wandb")
-        self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=directory.name,
-            id=_identity(directory),
-            dir=str(directory),
-            config=dataclasses.asdict(config),
-            resume="allow",
-        )
+        try:
+            self.run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                name=directory.name,
+                id=_identity(directory),
+                dir=str(directory),
+                config=dataclasses.asdict(config),
+                resume="allow",
+            )
+        except wandb.Error as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f'run.track = "wandb": {reason}; or set WANDB_MODE=offline and `wandb sync` later'
+            ) from error
+        # Not W&B's own step, which never goes back: it would drop updates that are made again.
+        self.run.define_metric("*", step_metric="update")
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
-        self.run.log(dict(metrics), step=update)
+        self.run.log({**metrics, "update": update})
 
     def close(self) -> None:
         self.run.finish()
