@@ -107,6 +107,15 @@ def test_cut_action_gets_its_turn_closed():
     assert s.to_user(act(s, "go to")) == s.format.to_user
 
 
+def test_template_that_opens_the_thinking_itself_is_refused():
+    """As those of models that always think: rows of several turns would hold it once only."""
+    tokenizer = chat_tokenizer(
+        QWEN3.replace("assistant\\n' }}{%- endif %}", "assistant\\n<think>' }}{%- endif %}")
+    )
+    with pytest.raises(UserError, match="opens <think> itself"):
+        turn_format(tokenizer)
+
+
 def test_template_that_depends_on_other_turns_is_refused():
     with pytest.raises(UserError, match="chat template"):
         turn_format(chat_tokenizer(REVERSED))

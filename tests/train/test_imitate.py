@@ -8,7 +8,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 import zstandard
+from safetensors import safe_open
 
 from .tiny_runs import Forked, ForkServer, flags
 
@@ -211,7 +213,15 @@ def test_a_disk_without_room_is_seen_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lora_and_window_policies_train_further(server: ForkServer, policy: Path, tmp_path: Path):
+def test_a_policy_from_scratch_is_as_model_says(server: ForkServer, tmp_path: Path):
+    made = tmp_path / "policy"
+    keys = {"imitate__from_scratch": True, "model__dtype": "float64"}
+    assert server.run(arguments("household", made, **keys)).code == 0
+    with safe_open(made / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float64}  # noqa: SIM118
+
+
+def test_a_policy_from_scratch_trains_further(server: ForkServer, policy: Path, tmp_path: Path):
     """What imitation makes, training takes: card, tokenizer and weights fit."""
     made, run = tmp_path / "policy", tmp_path / "run"
     assert server.run(arguments("household", made, imitate__from_scratch=True)).code == 0

@@ -74,9 +74,14 @@ def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
         end_ids=end_ids,
         header_ids=frozenset(special.intersection(ids).difference(end_ids)),
     )
+    if last != to_policy:
+        raise UserError(
+            f"chat template: a reply to sample begins with {last!r}, an earlier one with "
+            f"{to_policy!r}; PaW needs both alike, so that no template fits that opens <think> itself"
+        )
     other = ("Look around.", "go to shelf 1", "Nothing happens.")
     built = opening + other[0] + to_policy + other[1] + after_action + other[2] + last
-    if last != to_policy or built != _render(tokenizer, *other):
+    if built != _render(tokenizer, *other):
         raise UserError(
             "chat template: a turn's text changes the text around it; PaW needs a template that "
             "renders turns one after the other"

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from paw.envs.base import TaskSource
 from paw.errors import UserError
-from paw.model.policy import Policy
+from paw.model.policy import DTYPES, Policy
 from paw.model.small import create_policy_model
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
@@ -37,6 +37,7 @@ from paw.train.setup import (
     make_serializer,
     on_split,
     open_source,
+    wrap_policy,
 )
 from paw.types import Role, SampledAction, TrainingSample
 
@@ -151,9 +152,8 @@ def start(
         return policy, tokenizer
     tokenizer = new_tokenizer(config, demonstrations)
     model = new_model(config, len(tokenizer))
-    compute = None if config.model.compute_dtype == "same" else config.model.compute_dtype
-    torch.nn.Module.to(model, device_of(config.model.device))
-    return Policy(model, compute_dtype=compute), tokenizer
+    torch.nn.Module.to(model, device_of(config.model.device), DTYPES[config.model.dtype])
+    return wrap_policy(config, model), tokenizer
 
 
 def new_tokenizer(

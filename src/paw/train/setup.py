@@ -236,15 +236,23 @@ def open_pool(config: Config) -> EnvironmentPool:
 def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
     """The policy at `path` as [model] says."""
     model = config.model
-    return Policy.load(
-        path,
-        dtype=model.dtype,
-        device=device_of(model.device),
-        lora_rank=model.lora_rank if lora else 0,
-        seed=config.run.seed,
-        gradient_checkpointing=model.gradient_checkpointing,
-        compute_dtype=None if model.compute_dtype == "same" else model.compute_dtype,
-    )
+    device = device_of(model.device)
+    return Policy.load(path, dtype=model.dtype, device=device, **_wrapping(config, lora))
+
+
+def wrap_policy(config: Config, model: Any) -> Policy:
+    """A new model, placed on its device already, as [model] says."""
+    return Policy(model, **_wrapping(config, lora=True))
+
+
+def _wrapping(config: Config, lora: bool) -> dict[str, Any]:
+    model = config.model
+    return {
+        "lora_rank": model.lora_rank if lora else 0,
+        "seed": config.run.seed,
+        "gradient_checkpointing": model.gradient_checkpointing,
+        "compute_dtype": None if model.compute_dtype == "same" else model.compute_dtype,
+    }
 
 
 def device_of(name: str) -> str:
