@@ -112,7 +112,7 @@ def test_template_that_opens_the_thinking_itself_is_refused():
     tokenizer = chat_tokenizer(
         QWEN3.replace("assistant\\n' }}{%- endif %}", "assistant\\n<think>' }}{%- endif %}")
     )
-    with pytest.raises(UserError, match="opens <think> itself"):
+    with pytest.raises(UserError, match="opens <think> itself fits"):
         turn_format(tokenizer)
 
 

@@ -77,7 +77,7 @@ def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
     if last != to_policy:
         raise UserError(
             f"chat template: a reply to sample begins with {last!r}, an earlier one with "
-            f"{to_policy!r}; PaW needs both alike, so that no template fits that opens <think> itself"
+            f"{to_policy!r}; PaW needs both alike, so none that opens <think> itself fits"
         )
     other = ("Look around.", "go to shelf 1", "Nothing happens.")
     built = opening + other[0] + to_policy + other[1] + after_action + other[2] + last
