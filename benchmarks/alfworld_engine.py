@@ -233,7 +233,7 @@ def compare(python: str, root: Path, source: Any, episodes: list[dict[str, Any]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data-dir", help="holds json_2.1.1; default $ALFWORLD_DATA")
     parser.add_argument("--split", default="valid_seen")
     parser.add_argument("--games", type=int, default=12)

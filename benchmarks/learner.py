@@ -48,7 +48,7 @@ def learn_bare(model, rows: list[list[int]], scored: list[list[int]]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--low", type=int, default=150, help="shortest row in tokens")
     parser.add_argument("--high", type=int, default=400, help="longest row in tokens")

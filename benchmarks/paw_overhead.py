@@ -47,7 +47,7 @@ FEWEST = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("config", nargs="?")
     parser.add_argument("--minutes", type=float, default=4.0, help="of each setting")
     options, flags = parser.parse_known_args()
@@ -147,7 +147,7 @@ def expert_episode(session: Session, task: Task, group: int, index: int) -> Traj
         result = environment.step(command)
         transitions.append(
             make_transition(
-                serializer, prompt, action, response, command, observation.text, result, True, 0.0
+                serializer, prompt, action, response, command, observation, result, True, 0.0
             )
         )
         dialogue.act(action, command)

@@ -34,7 +34,7 @@ def speed(retriever: Retriever, queries: list[str], top_k: int, batch: int) -> f
 
 def main() -> None:
     """Measure and print one line each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("questions", type=Path)
     parser.add_argument("--index", type=Path, help="keep the index here")

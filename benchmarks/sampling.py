@@ -12,6 +12,7 @@ import copy
 import random
 import statistics
 import time
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from paw.model.small import create_policy_model
 from paw.rollout.local import LocalSampler
 from paw.rollout.sampler import SampleRequest
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1},
     "small": {"hidden_size": 192, "num_layers": 4, "num_heads": 6, "num_kv_heads": 2},
 }
@@ -80,7 +81,7 @@ def run_generate(model, prompts, observations) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--conversations", type=int, default=64)
     parser.add_argument("--turns", type=int, default=8)

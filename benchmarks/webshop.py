@@ -18,8 +18,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from paw.envs.base import TaskSource
+    from paw.envs.webshop.catalog import Catalog
 
 ORIGINAL = {
     "steps/s": (36, 45),
@@ -74,6 +79,14 @@ def start(data_dir: str) -> None:
     compare("peak memory of a fresh process", memory()["peak RSS MB"], "RSS MB when ready")
 
 
+def catalog_of(source: "TaskSource") -> "Catalog":
+    """What the shop sells."""
+    from paw.envs.webshop.source import WebShop
+
+    assert isinstance(source, WebShop)
+    return source._shop.catalog
+
+
 def steps(data_dir: str) -> None:
     """Heuristic and random episodes, recorded first and then played again from cold caches."""
     import paw.envs
@@ -92,11 +105,12 @@ def steps(data_dir: str) -> None:
             if result.terminated:
                 break
         episodes.append((task, commands))
+    catalog = catalog_of(source)
     for label in ("cold", "warm", "warm, text_rich"):
         observation = "text_rich" if "rich" in label else "text"
         fresh = paw.envs.make("webshop", split="test", data_dir=data_dir, observation=observation)
         if label == "cold":
-            catalog = fresh._shop.catalog
+            catalog = catalog_of(fresh)
             for cache in (catalog.product, catalog._search, reward.alike, reward.rule_nouns):
                 cache.cache_clear()
         begin, count = time.process_time(), 0
@@ -199,7 +213,7 @@ def build(data_dir: str) -> None:
     report(build_wall_s=time.perf_counter() - clock)
     size = sum(file.stat().st_size for file in Path(data_dir, "index").rglob("*.*"))
     items = Path(data_dir, "items_shuffle.json").stat().st_size
-    report(build_cpu_s=seconds, products_per_s=len(source._shop.catalog) / seconds)
+    report(build_cpu_s=seconds, products_per_s=len(catalog_of(source)) / seconds)
     report(product_file_MB=items / 1e6, index_MB=size / 1e6)
     print(json.dumps(memory()))
 
@@ -212,7 +226,7 @@ def query(data_dir: str) -> None:
     source = paw.envs.make("webshop", split="all", data_dir=data_dir, cache_dir=f"{data_dir}/index")
     report(open_cpu_s=time.process_time() - begin, goals=len(source))
     print(json.dumps(memory()))
-    catalog = source._shop.catalog
+    catalog = catalog_of(source)
     chance = random.Random(0)
     some = [catalog.product(chance.randrange(len(catalog))) for _ in range(QUERIES)]
     kinds = {
@@ -240,7 +254,7 @@ def run(part: str, data_dir: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data-dir", default=os.environ.get("WEBSHOP_DATA"))
     parser.add_argument("--products", type=int, help="size of a made-up catalogue")
     parser.add_argument("--long", action="store_true", help="also 50,000 steps, for memory")

@@ -21,7 +21,7 @@ T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 11))
     parser.add_argument("--updates", type=int, default=80)
     parser.add_argument("--directory", type=Path, default=Path("runs/household"))
