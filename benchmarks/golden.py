@@ -136,12 +136,13 @@ def differences(one: Path, other: Path) -> list[str]:
     for key in states[0].keys() & states[1].keys():
         if not same(states[0][key], states[1][key]):
             found.append(f"trainer.pt: {key} differs")
-    found += compared("metrics", *(metrics(side) for side in (one, other)))
+    found += compared("metrics", metrics(one), metrics(other))
     for file in sorted(p.name for p in (one / "trajectories").iterdir()):
-        found += compared(file, *(rows(side / "trajectories" / file) for side in (one, other)))
+        sides = [rows(side / "trajectories" / file) for side in (one, other)]
+        found += compared(file, sides[0], sides[1])
     for file in sorted(p.name for p in (one / "eval").iterdir()):
         sides = [[json.loads((side / "eval" / file).read_text())] for side in (one, other)]
-        found += compared(f"eval/{file}", *sides)
+        found += compared(f"eval/{file}", sides[0], sides[1])
     return list(dict.fromkeys(found))
 
 

@@ -24,11 +24,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from paw.config.read import resolve
 from paw.rollout.collect import make_transition
-from paw.train.locate import read_card
+from paw.runs.layout import read_card
 from paw.train.loop import act, learn_from
-from paw.train.settings import resolve
-from paw.train.setup import Session, open_session
+from paw.train.session import Session, open_session
 from paw.types import Group, SampledAction, Task, Trajectory
 
 PAPER = "window, the paper's prompts"

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from paw.train.console import Bar
+from paw.runs.console import Bar
 
 ARMS = {"baseline": ["--paw.enabled", "false"], "paw": ["--paw.enabled", "true"]}
 COLOURS = {"baseline": "#555555", "paw": "#c2410c"}

@@ -1,34 +1,39 @@
-"""The command line. Exit 0 on success, 2 on bad input with one line, 1 where a run cannot go on."""
+"""The command line. Exit 0 on success, 2 on bad input with one line, 1 where a run cannot go on.
+
+Each command is a file of `paw.commands`; nothing heavy is imported before one runs.
+"""
 
 import argparse
 import errno
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from paw import __version__
+from paw.commands import (
+    check_env,
+    data,
+    doctor,
+    eval,
+    imitate,
+    keys,
+    play,
+    retriever,
+    train,
+)
+from paw.commands.arguments import complain
 from paw.errors import RunFailure, UserError, nearest
-from paw.train import endpoint
-from paw.train.commands import add_commands, show_dry_run, show_imitate_dry_run
-from paw.train.help import EVAL_HELP, IMITATE_HELP, OWN_HELP, TRAIN_HELP, Formatter
-from paw.train.ranges import AT_MOST, whole
 
-if TYPE_CHECKING:
-    from paw.train.config import Config
-
+COMMANDS = (train, imitate, eval, play, check_env, retriever, doctor, data, keys)
+"""In the order of `paw --help`."""
 ON_DISK = (
     errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG,
     errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EEXIST, errno.ENAMETOOLONG,
 )  # fmt: skip
 """What a disk or a path may refuse; anything else is a bug and keeps its traceback."""
-
-EVAL_KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
-"""Keys that mean something to `paw eval`; the others would be ignored."""
-
-SEED = whole(0, 2**31 - 1)
-EPISODES = whole(1, AT_MOST["eval.episodes"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(_unexpected(known, unexpected[0]))
         return known.run(known, keys) or 0
     except UserError as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except RunFailure as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return complain("interrupted", 130)
     except ImportError as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except BrokenPipeError:  # `paw keys | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -63,12 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in ON_DISK:
             raise
         where = f" {error.filename}" if error.filename else ""
-        return _complain(f"cannot write{where}: {error.strerror}", 2)
-
-
-def _complain(what: object, status: int) -> int:
-    print("paw:", " ".join(str(what).split()), file=sys.stderr)
-    return status
+        return complain(f"cannot write{where}: {error.strerror}", 2)
 
 
 def _split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -93,7 +93,7 @@ def _unexpected(known: argparse.Namespace, word: str) -> str:
     """What to say of an argument that the command does not take."""
     options = [o for action in known.parser._actions for o in action.option_strings]
     if known.keys and word.startswith("--"):
-        from paw.train.settings import flag_names
+        from paw.config.read import flag_names
 
         options += [name for name in flag_names() if name.startswith(known.keys)]
     hint = nearest(word.partition("=")[0], options) if word.startswith("-") else ""
@@ -114,6 +114,18 @@ class _Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of an epilog; too long a one is wrapped, but for commands to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = []
+        for line in text.splitlines():
+            keep = len(line) <= width or line.startswith(("  paw ", "    "))
+            deeper = "    " if line.startswith(" ") else ""
+            lines += [line] if keep else textwrap.wrap(line, width, subsequent_indent=deeper)
+        return "\n".join(lines)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="paw",
@@ -124,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def command(
+    def declare(
         name: str, run: Any, text: str, epilog: str = "", keys: tuple[str, ...] = ()
     ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -134,202 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=name, run=run, parser=sub, keys=keys)
         return sub
 
-    train = command(
-        "train", _train, "train a policy; without CONFIG the household", TRAIN_HELP, ("--",)
-    )
-    train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
-    train.add_argument(
-        "--dry-run", action="store_true", help="say what the run would be and take, and stop"
-    )
-    imitate = command(
-        "imitate", _imitate, "warm-start a policy by imitating an expert", IMITATE_HELP, ("--",)
-    )
-    imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
-    imitate.add_argument(
-        "--dry-run", action="store_true", help="try a few demonstrations, say what it takes, stop"
-    )
-    evaluate = command("eval", _eval, "success of a run or model on a split", EVAL_HELP, ("--",))
-    evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
-    evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
-    evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=EPISODES, help="default: every task once")
-    evaluate.add_argument("--seed", type=SEED, default=0)
-    evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
-    evaluate.add_argument("--data-dir")
-    evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
-    endpoint.add_options(evaluate)
-    play = command("play", _play, "play an environment in the terminal", OWN_HELP, ("--env.",))
-    play.add_argument("env", metavar="ENV")
-    play.add_argument("--split")
-    play.add_argument("--task", type=SEED, default=0, help="number of the task in its split")
-    play.add_argument("--seed", type=SEED, default=0)
-    play.add_argument("--data-dir")
-    check = command(
-        "check-env", _check_env, "does an environment keep the contract?", OWN_HELP, ("--env.",)
-    )
-    check.add_argument("env", metavar="NAME|MODULE:FACTORY")
-    check.add_argument("--split")
-    check.add_argument("--tasks", type=whole(1, 1000), default=8, help="how many tasks to try")
-    check.add_argument("--data-dir")
-    add_commands(command)
-    keys = command("keys", _keys, "every configuration key, its default and its meaning")
-    keys.add_argument("tables", nargs="*", metavar="TABLE", help="only these tables")
+    for command in COMMANDS:
+        command.add(declare)
     return parser
-
-
-def _train(known: argparse.Namespace, keys: list[str]) -> int:
-    config = _config(known.configs, keys)
-    if known.dry_run:
-        return show_dry_run(config)
-    from paw.train.console import Bar, quiet
-    from paw.train.locate import newest_checkpoint, run_directory
-    from paw.train.loop import train
-
-    quiet()
-    directory = run_directory(config)
-    with Bar(config.run.updates, "update") as bar:
-        try:
-            session = train(config, bar)
-        except KeyboardInterrupt:
-            bar.close()
-            newest = newest_checkpoint(directory / "checkpoints")
-            where = "the start" if newest is None else newest.name
-            return _complain(f"stopped; the same command goes on from {where} in {directory}", 130)
-    run = session.run
-    if session.first_update >= config.run.updates:
-        print(
-            f"already complete: {session.first_update} updates in {run.directory}; a larger "
-            "run.updates goes on, another run.directory starts anew"
-        )
-    print(f"run         {run.directory}\nmetrics     {run.directory / 'metrics.jsonl'}")
-    print(f"checkpoint  {newest_checkpoint(run.checkpoints)}  (an HF model directory)")
-    return 0
-
-
-def _imitate(known: argparse.Namespace, keys: list[str]) -> int:
-    config = _config(known.configs, keys)
-    if known.dry_run:
-        return show_imitate_dry_run(config)
-    from paw.train.console import Bar, quiet
-    from paw.train.imitate import imitate, stopped
-
-    quiet()
-    with Bar(config.imitate.steps, "step") as bar:
-        try:
-            report = imitate(config, bar)
-        except KeyboardInterrupt:
-            bar.close()
-            return _complain(stopped(config), 130)
-    for row in report["evaluations"]:
-        low, high = row["interval"]
-        print(
-            f"step {row['step']}: success {row['success_rate']:.1%} of {row['num_episodes']} "
-            f"{row['split']} episodes [{low:.1%}, {high:.1%}]"
-        )
-    print(f"policy  {config.imitate.output}  ({report['parameters'] / 1e6:.2f} M parameters)")
-    return 0
-
-
-def _eval(known: argparse.Namespace, keys: list[str]) -> int:
-    _take_split(known, keys)
-    if endpoint.wanted(known):
-        return _eval_endpoint(known, keys)
-    flags = [*keys, "--model.path", known.model]
-    for key, value in (
-        ("env.name", known.env),
-        ("env.data_dir", known.data_dir),
-        ("eval.temperature", known.temperature),
-    ):
-        flags += [] if value is None else [f"--{key}", str(value)]
-    config = _config([], flags)
-    for key in keys:
-        if key.startswith("--") and not key.startswith(EVAL_KEYS):
-            raise UserError(
-                f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
-                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
-            )
-    from paw.train.console import quiet
-    from paw.train.evaluation import evaluate_model, print_evaluation, write_result
-
-    quiet()
-    result = evaluate_model(config, known.split, known.episodes, known.seed, known.output)
-    print_evaluation(result)
-    write_result(result, known.output)
-    return 0 if result["num_episodes"] else 1
-
-
-def _take_split(known: argparse.Namespace, keys: list[str]) -> None:
-    """`--env.split` means what `--split` does."""
-    for at, word in enumerate(keys):
-        name, equals, value = word.partition("=")
-        if name == "--env.split" and (equals or keys[at + 1 :]):
-            value = value if equals else keys[at + 1]
-            if known.split not in (None, value):
-                raise UserError(f"{known.command}: --split {known.split} or --env.split {value}?")
-            known.split = value
-
-
-def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
-    try:
-        result = endpoint.evaluate(known, keys)
-    except KeyboardInterrupt:
-        return _complain(endpoint.stopped(known), 130)
-    from paw.train.evaluation import print_evaluation, write_result
-
-    print_evaluation(result)
-    endpoint.print_costs(result)
-    write_result(result, known.output)
-    return 0 if result["num_episodes"] else 1
-
-
-def _play(known: argparse.Namespace, keys: list[str]) -> int:
-    from paw.envs.play import play
-
-    if sys.stdin is None:
-        raise UserError("play: the standard input is closed; run it in a terminal")
-    play(_source(known, keys), task_index=known.task, seed=known.seed)
-    return 0
-
-
-def _check_env(known: argparse.Namespace, keys: list[str]) -> int:
-    from paw.envs.check import check_environment, format_report
-
-    report = check_environment(_source(known, keys), num_tasks=known.tasks)
-    print(format_report(report))
-    return 0 if report.passed else 1
-
-
-def _keys(known: argparse.Namespace, keys: list[str]) -> int:
-    from paw.train.settings import describe
-
-    print(describe(known.tables))
-    return 0
-
-
-def _source(known: argparse.Namespace, keys: list[str]) -> Any:
-    """The tasks that training would open: the same options, the same call of the factory."""
-    from paw import envs
-    from paw.train.settings import check_options, environment_options, resolve
-
-    _take_split(known, keys)
-    flags = [*keys, "--env.name", known.env]
-    for key, value in (("env.split", known.split), ("env.data_dir", known.data_dir)):
-        flags += [] if value is None else [f"--{key}", value]
-    config = resolve([], flags)
-    check_options(envs.factory(config.env.name), config)
-    return envs.make(config.env.name, config.env.split, **environment_options(config))
-
-
-def _config(files: Sequence[str], flags: Sequence[str]) -> "Config":
-    """Layers of the configuration, the policy's card first. Mistakes show before torch loads."""
-    from paw import envs
-    from paw.train.locate import read_card
-    from paw.train.settings import check_options, resolve
-
-    card = read_card(resolve(files, flags).model.path)
-    config = resolve(files, flags, card)
-    check_options(envs.factory(config.env.name), config)
-    return config
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What ends a command with one line: a user's mistake, or a run that cannot go on."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -19,3 +20,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 class RunFailure(Exception):
     """A run that cannot go on through no fault of its input; the command line exits 1."""
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"paw: warning: {message}", file=sys.stderr)

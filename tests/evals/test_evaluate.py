@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.envs.household import Household
-from paw.evals.evaluate import evaluation, macro_average, summary, wilson_interval
+from paw.evals.play import evaluation, macro_average, summary, wilson_interval
 from paw.types import SampledAction, Task, Trajectory, Transition
 
 TURN = Transition(

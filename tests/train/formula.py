@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from paw.train.config import AlgorithmConfig, PawConfig
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.types import Group, Transition
 
 from .fakes import to_user

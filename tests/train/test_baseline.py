@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from paw.config.read import resolve
 from paw.envs import make
 from paw.errors import RunFailure
 from paw.model.small import create_policy_model
 from paw.text.tokenizer import make_tokenizer
 from paw.train.loop import train
-from paw.train.settings import resolve
 
 from .tiny_runs import metrics
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from paw.config.read import resolve
+from paw.config.tree import Config
 from paw.errors import UserError
 from paw.model.critic import Critic
 from paw.model.policy import Policy
+from paw.runs.layout import complete, newest_checkpoint, read_card, resolve_model
 from paw.text.tokenizer import load_tokenizer
 from paw.train import checkpoint
-from paw.train.config import Config
 from paw.train.learner import Learner
-from paw.train.locate import complete, newest_checkpoint, read_card, resolve_model
-from paw.train.settings import resolve
 
 
 def learner(policy: Path) -> Learner:

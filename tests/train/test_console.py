@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from paw.train import console
-from paw.train.console import Bar
+from paw.runs import console
+from paw.runs.console import Bar
 
 
 class Terminal(io.StringIO):

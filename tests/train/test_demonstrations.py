@@ -8,19 +8,19 @@ import msgspec
 import pytest
 import zstandard
 
+from paw.config.read import resolve
+from paw.config.tree import Config
 from paw.envs import make
 from paw.errors import UserError
+from paw.imitate.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
+from paw.imitate.loop import make_rows
+from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import SampleRequest
 from paw.text.tokenizer import make_tokenizer
-from paw.train.config import Config
-from paw.train.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
-from paw.train.imitate import make_rows
 from paw.train.judge import Judgement, flatten
 from paw.train.metrics import records
-from paw.train.settings import resolve
-from paw.train.setup import make_serializer
 from paw.types import SampledAction, Trajectory
 
 TOKENIZER = make_tokenizer(["You are in a room. Your task is to: put a mug on a shelf. " * 3])

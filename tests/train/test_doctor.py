@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from paw.cli import main
+from paw.commands import doctor
 from paw.envs.verify import Line
-from paw.train import doctor
 
 
 def lines(check) -> dict[str, Line]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from paw.cli import main
-from paw.train.settings import resolve, to_toml
+from paw.config.read import resolve, to_toml
 
 from .tiny_runs import flags, make_policy
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from paw.commands.dry_run import shape_of
+from paw.commands.estimate import ModelShape, _layer_bytes, memory_of, tokens_of
+from paw.config.read import resolve
 from paw.model.packing import SegmentAttention, pack
 from paw.model.policy import Policy
-from paw.train.dry_run import shape_of
-from paw.train.estimate import ModelShape, _layer_bytes, memory_of, tokens_of
-from paw.train.settings import resolve
 
 PAPER = Path(__file__).parents[2] / "recipes" / "paper"
 GIB = 2**30

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paw.envs.household import Household
-from paw.train.evaluation import print_evaluation
+from paw.evals.evaluation import print_evaluation
 
 from .tiny_runs import ForkServer
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.train.batching import mini_batches
-from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.train.judge import Judgement, TransitionPool, flatten, judge
 from paw.train.learner import Learner, Statistics
 from paw.train.samples import base_rows, choose_targets, make_samples

@@ -8,9 +8,9 @@ import pytest
 import zstandard
 
 from paw.cli import main
-from paw.train.estimate import ModelShape, memory_of
-from paw.train.imitate_dry_run import memory_of_imitation
-from paw.train.settings import resolve
+from paw.commands.estimate import ModelShape, memory_of
+from paw.commands.imitate_dry_run import memory_of_imitation
+from paw.config.read import resolve
 from paw.types import TrainingSample
 
 from .test_imitate import SMALL

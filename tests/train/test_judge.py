@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.errors import RunFailure
-from paw.train.config import AlgorithmConfig, PawConfig
 from paw.train.judge import Judgement, flatten, judge
 from paw.types import Group
 

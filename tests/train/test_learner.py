@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.errors import RunFailure
 from paw.model.critic import Critic
 from paw.model.packing import pack
-from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.train.learner import Learner, NonFinite, Statistics
 from paw.types import TrainingSample
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 
-from paw.train.config import AlgorithmConfig, PawConfig
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import flatten, judge
 from paw.train.learner import Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paw.train.settings import resolve, to_toml
+from paw.config.read import resolve, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPER = RECIPES / "paper"

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import zstandard
 
+from paw.config.read import resolve
+from paw.config.tree import Config
 from paw.errors import UserError
-from paw.train.config import Config
-from paw.train.locate import run_directory
-from paw.train.run import InterruptGuard, Run, check_writable, read_metrics, write_atomically
-from paw.train.settings import resolve
+from paw.runs.layout import run_directory
+from paw.runs.run import InterruptGuard, Run, check_writable, read_metrics, write_atomically
 
 from .tiny_runs import ForkServer, flags
 

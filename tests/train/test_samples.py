@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paw.train.config import AlgorithmConfig, PawConfig
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Judgement, TransitionPool, flatten, judge
 from paw.train.samples import base_rows, choose_targets, make_samples
 from paw.types import Group, TrainingSample, Trajectory

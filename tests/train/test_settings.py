@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paw.envs import factory
-from paw.errors import UserError
-from paw.train import settings
-from paw.train.config import Config, EnvConfig
-from paw.train.locate import read_card
-from paw.train.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
-from paw.train.settings import (
+from paw.config import read as settings
+from paw.config.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
+from paw.config.read import (
     TABLES,
     changes,
     check_options,
@@ -24,6 +20,10 @@ from paw.train.settings import (
     resolve,
     to_toml,
 )
+from paw.config.tree import Config, EnvConfig
+from paw.envs import factory
+from paw.errors import UserError
+from paw.runs.layout import read_card
 
 
 def complaint(*flags: str) -> str:

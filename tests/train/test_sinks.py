@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from paw.config.tree import Config
 from paw.errors import UserError
-from paw.train.config import Config
-from paw.train.sinks import SINKS, open_sinks
+from paw.runs.sinks import SINKS, open_sinks
 
 from .tiny_runs import ForkServer, flags
 

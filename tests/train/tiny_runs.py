@@ -167,7 +167,7 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
 SERVER = """
 import json, os, resource, signal, sys
 import torch, transformers, transformers.models.qwen2.modeling_qwen2
-import paw.cli, paw.train.loop, paw.train.imitate, paw.train.evaluation
+import paw.cli, paw.train.loop, paw.imitate.loop, paw.evals.evaluation
 torch.set_num_threads(1)
 running = set()
 for line in sys.stdin:

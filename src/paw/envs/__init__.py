@@ -26,6 +26,14 @@ __all__ = [
     "names",
 ]
 
+VALIDATION = {
+    "household": "valid",
+    "alfworld": "valid_seen",
+    "webshop": "dev",
+    "search_qa": "nq",
+}
+"""Split on which training evaluates unless told otherwise."""
+
 BUILT_IN = {
     "household": "paw.envs.household:Household",
     "alfworld": "paw.envs.alfworld:Alfworld",

@@ -7,7 +7,7 @@ from typing import Any
 
 from paw import __version__
 from paw.envs.base import TaskSource, listing_digest
-from paw.evals.evaluate import evaluation, wilson_interval
+from paw.evals.play import evaluation, wilson_interval
 from paw.evals.remote import Record, Setup, Tokens
 from paw.types import SampledAction, Trajectory, Transition
 

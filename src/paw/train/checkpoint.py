@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from paw.config.read import toml_line
+from paw.config.tree import Config
 from paw.errors import UserError
 from paw.model.policy import Policy
-from paw.train.config import Config
+from paw.runs.layout import CARD, complete, name_of, newest_checkpoint
 from paw.train.learner import Learner
-from paw.train.locate import CARD, complete, name_of, newest_checkpoint
-from paw.train.settings import toml_line
 
 CARD_KEYS = {
     "env": ("name",),

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from paw import objective
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.errors import RunFailure
-from paw.train.config import AlgorithmConfig, PawConfig
 from paw.types import Group, Task, Trajectory, Transition
 
 

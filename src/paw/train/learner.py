@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from paw import objective
+from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.errors import RunFailure
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import micro_batches
-from paw.train.config import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.train.samples import Row
 from paw.types import TrainingSample
 

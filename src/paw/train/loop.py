@@ -20,18 +20,19 @@ from typing import Any
 import torch
 
 from paw import objective
+from paw.config.tree import Config
 from paw.errors import RunFailure
+from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
+from paw.runs.console import Progress
+from paw.runs.run import InterruptGuard
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
-from paw.train.config import Config
-from paw.train.console import Progress
 from paw.train.judge import flatten, judge
 from paw.train.learner import NonFinite, Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics
-from paw.train.run import InterruptGuard
 from paw.train.samples import Row, base_rows, choose_targets, make_samples
-from paw.train.setup import Session, open_session
+from paw.train.session import Session, open_session
 from paw.types import Group
 
 STREAM = 0
@@ -201,8 +202,12 @@ def kl_after(
 def evaluate(session: Session, update: int) -> dict[str, Any]:
     """Play the evaluation split and write the result."""
     settings = session.run.config.eval
-    result = session.actor.evaluate(
-        settings.split, settings.episodes, settings.temperature, seed=session.run.config.run.seed
+    result = play.evaluate(
+        session.actor,
+        settings.split,
+        settings.episodes,
+        settings.temperature,
+        seed=session.run.config.run.seed,
     )
     session.run.save_evaluation(update, {"update": update, **result})
     return result

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import torch
 
-from paw.train.config import AlgorithmConfig, PawConfig
+from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Judgement, TransitionPool
 from paw.types import Role, SampledAction, TrainingSample, Transition
 

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import zstandard
 
+from paw.config.read import check_types
+from paw.config.tree import Config
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
-from paw.train.config import Config
-from paw.train.console import Progress
-from paw.train.settings import check_types
+from paw.runs.console import Progress
 from paw.types import Task
 
 

@@ -4,6 +4,7 @@ Every check stands by itself and may fail without the others; nothing is downloa
 Packages are imported where they are looked at, so that a missing one is a line and no traceback.
 """
 
+import argparse
 import os
 import platform
 import shutil
@@ -14,11 +15,13 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paw.envs.verify import WITH_DATA, Line, verifier
+from paw.commands.arguments import Declare
+from paw.envs.verify import WITH_DATA, Line, format_lines, passed, verifier
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
+HELP = "what is installed, what is missing, and how to mend it"
 DISTRIBUTION = "paw-rl"
 OLDEST_PYTHON = (3, 11)
 EXTRAS = {
@@ -40,6 +43,18 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 GIB = 2**30
 LITTLE_DISK = 5 * GIB
 LITTLE_SHARED_MEMORY = GIB
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    declare("doctor", run, HELP)
+
+
+def run(known: argparse.Namespace, keys: list[str]) -> int:
+    """Print every check; 1 where one fails."""
+    lines = doctor()
+    print(format_lines(lines))
+    return 0 if passed(lines) else 1
 
 
 def doctor() -> list[Line]:
@@ -178,9 +193,9 @@ def check_tagger() -> Iterator[Line]:
 def check_shipped_policy() -> Iterator[Line]:
     """The policy of the package loads and its tokenizer gives back what it is given."""
     from paw.model.policy import Policy
+    from paw.runs.console import quiet
+    from paw.runs.layout import resolve_model
     from paw.text.tokenizer import load_tokenizer
-    from paw.train.console import quiet
-    from paw.train.locate import resolve_model
 
     quiet()
     path = resolve_model("household")

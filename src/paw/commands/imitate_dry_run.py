@@ -9,16 +9,7 @@ from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
-from paw.envs.base import TaskSource
-from paw.errors import UserError
-from paw.text.tokenizer import load_tokenizer
-from paw.train.config import Config
-from paw.train.demonstrations import (
-    Demonstration,
-    expert_demonstrations,
-    read_demonstrations,
-)
-from paw.train.dry_run import (
+from paw.commands.dry_run import (
     check_files,
     check_permission,
     model_rows,
@@ -27,10 +18,19 @@ from paw.train.dry_run import (
     room_of,
     shape_of,
 )
-from paw.train.estimate import Memory, ModelShape, memory_of
-from paw.train.imitate import make_rows, new_model, new_tokenizer, open_evaluation
-from paw.train.locate import resolve_model
-from paw.train.setup import device_of, make_serializer, open_source
+from paw.commands.estimate import Memory, ModelShape, memory_of
+from paw.config.tree import Config
+from paw.envs.base import TaskSource
+from paw.errors import UserError
+from paw.imitate.demonstrations import (
+    Demonstration,
+    expert_demonstrations,
+    read_demonstrations,
+)
+from paw.imitate.loop import make_rows, new_model, new_tokenizer, open_evaluation
+from paw.rollout.actor import device_of, make_serializer, open_source
+from paw.runs.layout import resolve_model
+from paw.text.tokenizer import load_tokenizer
 from paw.types import TrainingSample
 
 SAMPLE = 20

@@ -5,12 +5,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from paw.config.tree import Config
+from paw.evals.play import evaluate
+from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
+from paw.runs.console import Bar
+from paw.runs.layout import resolve_model
+from paw.runs.run import check_writable, environment_facts, write_atomically
 from paw.text.tokenizer import load_tokenizer
-from paw.train.config import Config
-from paw.train.console import Bar
-from paw.train.locate import resolve_model
-from paw.train.run import check_writable, environment_facts, write_atomically
-from paw.train.setup import Actor, check_vocabulary, load_policy, on_split, open_source
 
 
 def evaluate_model(
@@ -33,7 +34,8 @@ def evaluate_model(
     check_vocabulary(policy, tokenizer, config.model.path)
     episodes = episodes or len(source)
     with Bar(episodes, "episode") as bar:
-        result = Actor(config, policy, tokenizer).evaluate(
+        result = evaluate(
+            Actor(config, policy, tokenizer),
             split,
             episodes,
             config.eval.temperature,

@@ -7,18 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from paw.envs.base import TaskSource
+from paw.rollout.actor import Actor, on_split, open_pool, open_source
 from paw.rollout.collect import Environments, Limits, Plan, collect
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
 from paw.types import Trajectory
-
-VALIDATION = {
-    "household": "valid",
-    "alfworld": "valid_seen",
-    "webshop": "dev",
-    "search_qa": "nq",
-}
-"""Split on which training evaluates unless told otherwise."""
 
 BATCH = 128
 """Episodes played side by side."""
@@ -162,3 +155,24 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "prompt_limit_fraction": sum(t.prompt_limit for t in usable) / count if count else 0.0,
         "prompt_cut_fraction": sum(cut) / len(cut) if cut else 0.0,
     }
+
+
+def evaluate(
+    actor: Actor,
+    split: str | None,
+    episodes: int,
+    temperature: float,
+    seed: int,
+    progress: Callable[[int], None] = lambda num_finished: None,
+) -> dict[str, Any]:
+    """Play a split (None: the one on which the environment is evaluated); see `evaluation`."""
+    config = on_split(actor.config, split)
+    source = open_source(config)
+    limits = actor.limits(temperature, config.eval.max_turns)
+    with open_pool(config) as environments:
+        played = play_tasks(
+            source, actor.sampler, environments, actor.serializer, limits,
+            episodes=episodes, seed=seed, progress=progress,
+        )  # fmt: skip
+    result = evaluation(played, source, env=config.env.name, temperature=temperature, seed=seed)
+    return result | actor.protocol(limits)

@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paw.commands.arguments import whole
 from paw.errors import UserError
-from paw.train.ranges import whole
 
 if TYPE_CHECKING:
+    from paw.config.tree import Config
     from paw.envs.base import TaskSource
     from paw.evals.agents import Agent
     from paw.evals.remote import Setup
-    from paw.train.config import Config
 
 PAPER: dict[str, dict[str, Any]] = {
     "household": {"rollout": {"max_turns": 20}},
@@ -100,9 +100,9 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     from paw.evals.journal import Journal, journal_path
     from paw.evals.remote import Player, play_all
     from paw.evals.remote_result import result_of, settings_of
-    from paw.train.console import Bar
-    from paw.train.run import check_writable, environment_facts
-    from paw.train.setup import on_split, open_pool, open_source
+    from paw.rollout.actor import on_split, open_pool, open_source
+    from paw.runs.console import Bar
+    from paw.runs.run import check_writable, environment_facts
 
     config = on_split(config, known.split)
     setup = _setup(known, config)
@@ -177,7 +177,7 @@ def _check(known: argparse.Namespace) -> None:
 def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
     """The environment's defaults, then the keys and options."""
     from paw import envs
-    from paw.train.settings import check_options, resolve
+    from paw.config.read import check_options, resolve
 
     for key in keys:
         name = key[2:].partition("=")[0].replace("-", "_")
@@ -203,9 +203,9 @@ def _key(name: str | None) -> str | None:
 
 
 def _setup(known: argparse.Namespace, config: "Config") -> "Setup":
+    from paw.config.read import environment_options
     from paw.evals.endpoint import check_address
     from paw.evals.remote import Setup
-    from paw.train.settings import environment_options
 
     agent, rollout = known.agent or "plain", config.rollout
     return Setup(

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from paw.errors import UserError
-from paw.train.config import Config
-from paw.train.run import Sink
+from paw.config.tree import Config
+from paw.runs.run import Sink
 
 PROJECT = "paw"
 

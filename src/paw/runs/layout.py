@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from paw.errors import UserError, nearest
-from paw.train.config import Config
-from paw.train.settings import Table, read_toml
+from paw.config.tree import Config
+from paw.config.read import Table, read_toml
 
 SHIPPED = Path(__file__).parents[1] / "policies"
 """Policies in the package, by name."""

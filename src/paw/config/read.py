@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
+from paw.config import tree
+from paw.config.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
+from paw.config.tree import Config
 from paw.errors import UserError, nearest
-from paw.train import config as tree
-from paw.train.config import Config
-from paw.train.ranges import AT_MOST, NOT_NEGATIVE, POSITIVE, SHARES
 
 Table = dict[str, dict[str, Any]]
 

@@ -12,10 +12,10 @@ and transformers) and, on a GPU, its context and what the allocator cannot use.
 import math
 from dataclasses import dataclass
 
-from paw.evals.evaluate import BATCH
+from paw.config.tree import Config
+from paw.evals.play import BATCH
 from paw.model.head import LOGITS_PER_CHUNK
 from paw.rollout.local import PREFILL_TOKENS
-from paw.train.config import Config
 
 SCAFFOLD_TOKENS = 16
 """Allowance for the template's tokens between an action and the target behind it (Qwen: 5)."""

@@ -16,20 +16,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from paw.config.tree import Config, OptimizerConfig
 from paw.envs.base import TaskSource
 from paw.errors import UserError
+from paw.evals.play import evaluate
+from paw.imitate.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
 from paw.model.policy import DTYPES, Policy
 from paw.model.small import create_policy_model
-from paw.text.dialogue import Serializer
-from paw.text.tokenizer import load_tokenizer, make_tokenizer
-from paw.train.checkpoint import card_text, new_directory, save_policy
-from paw.train.config import Config, OptimizerConfig
-from paw.train.console import Progress
-from paw.train.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
-from paw.train.learner import Learner, Statistics
-from paw.train.locate import resolve_model
-from paw.train.run import InterruptGuard, check_writable, environment_facts
-from paw.train.setup import (
+from paw.rollout.actor import (
     Actor,
     check_vocabulary,
     device_of,
@@ -39,6 +33,13 @@ from paw.train.setup import (
     open_source,
     wrap_policy,
 )
+from paw.runs.console import Progress
+from paw.runs.layout import resolve_model
+from paw.runs.run import InterruptGuard, check_writable, environment_facts
+from paw.text.dialogue import Serializer
+from paw.text.tokenizer import load_tokenizer, make_tokenizer
+from paw.train.checkpoint import card_text, new_directory, save_policy
+from paw.train.learner import Learner, Statistics
 from paw.types import Role, SampledAction, TrainingSample
 
 
@@ -111,8 +112,12 @@ def _train(
             report["steps"], last = step, step == settings.steps
             due = last or (settings.eval_every > 0 and step % settings.eval_every == 0)
             if due and not interrupt.asked:
-                result = actor.evaluate(
-                    evaluation.split, evaluation.episodes, evaluation.temperature, config.run.seed
+                result = evaluate(
+                    actor,
+                    evaluation.split,
+                    evaluation.episodes,
+                    evaluation.temperature,
+                    config.run.seed,
                 )
                 result.pop("episodes")
                 report["evaluations"].append({"step": step, "nll": nll, **result})

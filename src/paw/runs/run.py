@@ -27,10 +27,10 @@ import zstandard
 
 from paw.envs.base import listing_digest
 from paw.errors import UserError
-from paw.train.config import Config
-from paw.train.console import warn
-from paw.train.locate import complete, name_of, run_directory
-from paw.train.settings import changes, resolve, to_toml
+from paw.config.tree import Config
+from paw.errors import warn
+from paw.runs.layout import complete, name_of, run_directory
+from paw.config.read import changes, resolve, to_toml
 from paw.types import TrainingSample
 
 CHANGEABLE = frozenset(
@@ -116,7 +116,7 @@ class Run:
     def track(self) -> None:
         """Open the sinks besides metrics.jsonl."""
         if self.config.run.track:
-            from paw.train.sinks import open_sinks
+            from paw.runs.sinks import open_sinks
 
             self._sinks = open_sinks(self.config, self.directory)
 

@@ -35,11 +35,6 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module=package)
 
 
-def warn(message: str) -> None:
-    """One line on stderr."""
-    print(f"paw: warning: {message}", file=sys.stderr)
-
-
 class Bar:
     """A progress callback over updates or steps; shows nothing before its first call.
 

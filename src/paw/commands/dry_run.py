@@ -9,20 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from paw.commands.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
+from paw.config.tree import Config, ModelConfig
 from paw.errors import UserError
+from paw.rollout.actor import check_tokenizer, device_of, make_serializer, on_split, open_source
+from paw.runs.layout import complete, resolve_model, run_directory
+from paw.runs.run import check_directory, read_metrics
 from paw.text.tokenizer import load_tokenizer
-from paw.train.config import Config, ModelConfig
-from paw.train.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
-from paw.train.locate import complete, resolve_model, run_directory
-from paw.train.run import check_directory, read_metrics
-from paw.train.setup import (
-    check_tokenizer,
-    device_of,
-    make_serializer,
-    matched_constant,
-    on_split,
-    open_source,
-)
+from paw.train.session import matched_constant
 
 RECENT = 10
 """Updates of an earlier part of the run from which its next ones are foretold."""

@@ -1,8 +1,5 @@
 """The ranges of the configuration's numbers, as lists of keys; `settings.check` holds them."""
 
-import argparse
-from collections.abc import Callable
-
 POSITIVE = (
     "rollout.groups", "rollout.group_size", "rollout.max_turns", "rollout.max_prompt_tokens",
     "rollout.max_response_tokens", "rollout.step_seconds", "run.checkpoint_every",
@@ -54,16 +51,3 @@ AT_MOST = {
     "imitate.max_positions": 100_000_000,
 }
 """Far above any real use: what is larger is a slip that would overflow, or hang without a word."""
-
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """The type of a command's option that is a whole number from `low` to `high`."""
-
-    def convert(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {low:,} to {high:,}"
-            )
-        return int(text)
-
-    return convert

@@ -1,0 +1,75 @@
+"""What the commands share: option types, layers of the configuration, how a command is declared."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paw.errors import UserError
+
+if TYPE_CHECKING:
+    from paw.config.tree import Config
+
+Declare = Callable[..., argparse.ArgumentParser]
+"""(name, run, help, epilog, keys) -> the parser of that command; `keys`: which `--table.key` flags
+it takes."""
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of a command's option that is a whole number from `low` to `high`."""
+
+    def convert(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number from {low:,} to {high:,}"
+            )
+        return int(text)
+
+    return convert
+
+
+SEED = whole(0, 2**31 - 1)
+EPISODES = whole(1, 10_000_000)
+
+
+def complain(what: object, status: int) -> int:
+    """One line on stderr; returns the exit status."""
+    print("paw:", " ".join(str(what).split()), file=sys.stderr)
+    return status
+
+
+def configuration(files: Sequence[str], flags: Sequence[str]) -> "Config":
+    """Layers of the configuration, the policy's card first. Mistakes show before torch loads."""
+    from paw import envs
+    from paw.config.read import check_options, resolve
+    from paw.runs.layout import read_card
+
+    card = read_card(resolve(files, flags).model.path)
+    config = resolve(files, flags, card)
+    check_options(envs.factory(config.env.name), config)
+    return config
+
+
+def task_source(known: argparse.Namespace, keys: list[str]) -> Any:
+    """The tasks that training would open: the same options, the same call of the factory."""
+    from paw import envs
+    from paw.config.read import check_options, environment_options, resolve
+
+    take_split(known, keys)
+    flags = [*keys, "--env.name", known.env]
+    for key, value in (("env.split", known.split), ("env.data_dir", known.data_dir)):
+        flags += [] if value is None else [f"--{key}", value]
+    config = resolve([], flags)
+    check_options(envs.factory(config.env.name), config)
+    return envs.make(config.env.name, config.env.split, **environment_options(config))
+
+
+def take_split(known: argparse.Namespace, keys: list[str]) -> None:
+    """`--env.split` means what `--split` does."""
+    for at, word in enumerate(keys):
+        name, equals, value = word.partition("=")
+        if name == "--env.split" and (equals or keys[at + 1 :]):
+            value = value if equals else keys[at + 1]
+            if known.split not in (None, value):
+                raise UserError(f"{known.command}: --split {known.split} or --env.split {value}?")
+            known.split = value

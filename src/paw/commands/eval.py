@@ -1,0 +1,77 @@
+"""`paw eval`: of a run, a model directory, or a model behind an endpoint."""
+
+import argparse
+
+from paw.commands import endpoint
+from paw.commands.arguments import EPISODES, SEED, Declare, complain, configuration, take_split
+from paw.errors import UserError
+
+KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
+"""Keys that mean something to `paw eval`; the others would be ignored."""
+HELP = "success of a run or model on a split"
+EXAMPLES = """\
+examples:
+  paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
+  paw eval my_policy --split test --episodes 200 -o result.json
+  paw eval my_policy --env search_qa --split all           all evaluation sets in one
+  paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
+           --api-base https://api.openai.com/v1 --api-model NAME    (key: $OPENAI_API_KEY)
+
+Any --table.key value of [env], [model] and [rollout], --eval.max_turns and --eval.temperature may
+follow; `paw keys` lists them.
+"""
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    evaluate = declare("eval", run, HELP, EXAMPLES, ("--",))
+    evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
+    evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
+    evaluate.add_argument("--split", help="default: the environment's validation split")
+    evaluate.add_argument("--episodes", type=EPISODES, help="default: every task once")
+    evaluate.add_argument("--seed", type=SEED, default=0)
+    evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
+    evaluate.add_argument("--data-dir")
+    evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
+    endpoint.add_options(evaluate)
+
+
+def run(known: argparse.Namespace, keys: list[str]) -> int:
+    take_split(known, keys)
+    if endpoint.wanted(known):
+        return _eval_endpoint(known, keys)
+    flags = [*keys, "--model.path", known.model]
+    for key, value in (
+        ("env.name", known.env),
+        ("env.data_dir", known.data_dir),
+        ("eval.temperature", known.temperature),
+    ):
+        flags += [] if value is None else [f"--{key}", str(value)]
+    config = configuration([], flags)
+    for key in keys:
+        if key.startswith("--") and not key.startswith(KEYS):
+            raise UserError(
+                f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
+                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
+            )
+    from paw.evals.evaluation import evaluate_model, print_evaluation, write_result
+    from paw.runs.console import quiet
+
+    quiet()
+    result = evaluate_model(config, known.split, known.episodes, known.seed, known.output)
+    print_evaluation(result)
+    write_result(result, known.output)
+    return 0 if result["num_episodes"] else 1
+
+
+def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
+    try:
+        result = endpoint.evaluate(known, keys)
+    except KeyboardInterrupt:
+        return complain(endpoint.stopped(known), 130)
+    from paw.evals.evaluation import print_evaluation, write_result
+
+    print_evaluation(result)
+    endpoint.print_costs(result)
+    write_result(result, known.output)
+    return 0 if result["num_episodes"] else 1

@@ -1,0 +1,62 @@
+"""`paw imitate`."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from paw.commands.arguments import Declare, complain, configuration
+
+if TYPE_CHECKING:
+    from paw.config.tree import Config
+
+HELP = "warm-start a policy by imitating an expert"
+EXAMPLES = """\
+examples:
+  paw imitate --imitate.from_scratch true --imitate.output my_policy
+  paw imitate --imitate.trajectories runs/x/trajectories/update-000080.jsonl.zst --imitate.output p
+  paw imitate recipe.toml --dry-run                        what it would be and take, from a sample
+
+`paw keys imitate` lists the keys of [imitate]; [env], [model], [rollout] and [eval] hold as well.
+"""
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    imitate = declare("imitate", run, HELP, EXAMPLES, ("--",))
+    imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
+    imitate.add_argument(
+        "--dry-run", action="store_true", help="try a few demonstrations, say what it takes, stop"
+    )
+
+
+def run(known: argparse.Namespace, keys: list[str]) -> int:
+    config = configuration(known.configs, keys)
+    if known.dry_run:
+        return _show_dry_run(config)
+    from paw.imitate.loop import imitate, stopped
+    from paw.runs.console import Bar, quiet
+
+    quiet()
+    with Bar(config.imitate.steps, "step") as bar:
+        try:
+            report = imitate(config, bar)
+        except KeyboardInterrupt:
+            bar.close()
+            return complain(stopped(config), 130)
+    for row in report["evaluations"]:
+        low, high = row["interval"]
+        print(
+            f"step {row['step']}: success {row['success_rate']:.1%} of {row['num_episodes']} "
+            f"{row['split']} episodes [{low:.1%}, {high:.1%}]"
+        )
+    print(f"policy  {config.imitate.output}  ({report['parameters'] / 1e6:.2f} M parameters)")
+    return 0
+
+
+def _show_dry_run(config: "Config") -> int:
+    """Print what imitation would be; nothing is begun."""
+    from paw.commands.imitate_dry_run import dry_imitate
+    from paw.runs.console import quiet
+
+    quiet()
+    print(dry_imitate(config))
+    return 0

@@ -1,0 +1,77 @@
+"""`paw train`."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from paw.commands.arguments import Declare, complain, configuration
+
+if TYPE_CHECKING:
+    from paw.config.tree import Config
+
+HELP = "train a policy; without CONFIG the household"
+EXAMPLES = """\
+examples:
+  paw train                                       the household, from the shipped policy
+  paw train recipe.toml --run.seed 1              a recipe, one key changed
+  paw train recipe.toml --run.directory runs/x    where to write; the same command again goes on
+
+The keys that matter first (--table.key value; a card beside the policy's weights, the files from
+left to right and the flags overlay each other; `paw keys` lists every key with its default):
+  --env.name NAME  --env.data_dir DIR         what to train on
+  --model.path DIR_OR_HUB_NAME                where to start from
+  --run.directory DIR  --run.updates N  --run.seed N  --run.checkpoint_every N
+  --rollout.groups N  --rollout.group_size N  --rollout.max_turns N  --rollout.context append
+  --algorithm.name grpo|rloo|gigpo|ppo        the algorithm under PaW
+  --paw.enabled false                         that algorithm alone
+  --optimizer.learning_rate X  --eval.every N
+
+Ctrl-C or SIGTERM finishes the update, saves and stops; the same command goes on from there.
+"""
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    train = declare("train", run, HELP, EXAMPLES, ("--",))
+    train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
+    train.add_argument(
+        "--dry-run", action="store_true", help="say what the run would be and take, and stop"
+    )
+
+
+def run(known: argparse.Namespace, keys: list[str]) -> int:
+    config = configuration(known.configs, keys)
+    if known.dry_run:
+        return _show_dry_run(config)
+    from paw.runs.console import Bar, quiet
+    from paw.runs.layout import newest_checkpoint, run_directory
+    from paw.train.loop import train
+
+    quiet()
+    directory = run_directory(config)
+    with Bar(config.run.updates, "update") as bar:
+        try:
+            session = train(config, bar)
+        except KeyboardInterrupt:
+            bar.close()
+            newest = newest_checkpoint(directory / "checkpoints")
+            where = "the start" if newest is None else newest.name
+            return complain(f"stopped; the same command goes on from {where} in {directory}", 130)
+    run = session.run
+    if session.first_update >= config.run.updates:
+        print(
+            f"already complete: {session.first_update} updates in {run.directory}; a larger "
+            "run.updates goes on, another run.directory starts anew"
+        )
+    print(f"run         {run.directory}\nmetrics     {run.directory / 'metrics.jsonl'}")
+    print(f"checkpoint  {newest_checkpoint(run.checkpoints)}  (an HF model directory)")
+    return 0
+
+
+def _show_dry_run(config: "Config") -> int:
+    """Print what a training run would be; nothing is begun."""
+    from paw.commands.dry_run import dry_run, format_dry_run
+    from paw.runs.console import quiet
+
+    quiet()
+    print(format_dry_run(dry_run(config)))
+    return 0
