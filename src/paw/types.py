@@ -1,11 +1,21 @@
 """The values that cross rooms. Frozen dataclasses; every field with its shape or unit.
 
-P transitions, N trajectories, G groups, L tokens of one sequence. No torch here, so that the
-command line starts fast: token streams are tuples, arrays are made where the arithmetic is.
+P transitions, N trajectories, G groups, L tokens of one sequence, A tokens of one action. First
+what an episode is made of, then the nouns of an update, in the order in which they are made:
+
+    list[Group] ─▶ Columns, list[Row] ─▶ Scores ─▶ Judgement ─▶ Targets ─▶ list[TrainingSample]
+
+Torch is not imported, so that the command line starts fast: token streams are tuples, arrays are
+made where the arithmetic is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Role(IntEnum):
@@ -117,18 +127,134 @@ class Group:
     trajectories: tuple[Trajectory, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """All transitions of an update's N usable trajectories as columns, in order.
+
+    Numbers and texts alone, no objects: what `judge` reads could as well have been gathered from
+    several machines.
+    """
+
+    trajectory: "Tensor"
+    """[P] long, 0..N-1"""
+    turn: "Tensor"
+    """[P] long, 0.. within the trajectory"""
+    group: "Tensor"
+    """[P] long, 0..G-1"""
+    rewards: "Tensor"
+    """[P] task rewards"""
+    penalties: "Tensor"
+    """[P] invalid-action penalties, <= 0"""
+    candidates: "Tensor"
+    """[P] bool: there is a next observation to predict (Eq. 4)"""
+    num_action_tokens: "Tensor"
+    """[P] long"""
+    observations: tuple[str, ...]
+    """[P] o_t, the anchors of GiGPO"""
+    returns: "Tensor"
+    """[N] task returns R(tau), without penalties"""
+    trajectory_group: "Tensor"
+    """[N] long, 0..G-1; every group has a trajectory"""
+
+    @property
+    def num_groups(self) -> int:
+        """G"""
+        return int(self.trajectory_group.max()) + 1 if len(self.trajectory_group) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tokens that pass through the model together, before any weight: the baseline's rows.
+
+    `window`: one transition. `append`: the transitions of one trajectory.
+    """
+
+    token_ids: tuple[int, ...]
+    """[L]"""
+    roles: tuple[int, ...]
+    """[L] a Role per token"""
+    transitions: tuple[int, ...]
+    """[T] index in the update of each transition whose action stands here"""
+    action_starts: tuple[int, ...]
+    """[T] first token of each action"""
+    action_ends: tuple[int, ...]
+    """[T] one past its last token"""
+
+    @property
+    def base_length(self) -> int:
+        """Its tokens; nothing is appended to a base row."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What the models say of the sampled actions before any learning."""
+
+    logprobs: list[list[float]]
+    """[P] of [A] log-probs of the policy that sampled, at temperature 1"""
+    entropy: "Tensor"
+    """[P] mean over each action's tokens: the score of Eq. 4"""
+    values: "Tensor | None"
+    """[P] the critic's V(h_t); None without a critic"""
+    ref_logprobs: list[list[float]] | None
+    """[P] of [A] under the reference policy; None without a KL loss"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """What the learner shall do with each transition; holds all denominators of the update."""
+
+    advantages: "Tensor"
+    """[P]"""
+    value_targets: "Tensor | None"
+    """[P] returns that the critic learns; None without a critic"""
+    action_weights: "Tensor"
+    """[P] weight of each token of the action in the policy loss; 0 in an update that trains the
+    prediction alone"""
+    zero_advantage: "Tensor"
+    """[P] bool: in a group whose trajectories all returned the same, where (but for penalties) the
+    prediction is the only gradient"""
+    selected: "Tensor"
+    """[P] bool, S_alpha of Eq. 4; empty in an update that trains no prediction"""
+    group_weights: "Tensor"
+    """[G] lambda_g of Eq. 10 (or its ablation), before the coefficient"""
+    transition_weights: "Tensor"
+    """[P] coefficient * lambda_g / (G |S_alpha,g|), 0 where not selected"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one transition shall predict."""
+
+    token_ids: tuple[int, ...]
+    """[O]"""
+    weight: float
+    """Per token: transition weight / |o|"""
+    scaffold: tuple[int, ...]
+    """Template tokens between the action and the target, where the target is appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The targets of an update's transitions that have a weight."""
+
+    by_transition: Mapping[int, Target]
+    changed_fraction: float
+    """Share of them that are not the true next observation; 0 without any."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """One row of tokens and the weights with which each token enters the update's objective.
+    """A row of tokens and the weights with which each token enters the update's objective.
 
     The learner executes it: loss = sum over tokens of
-    `policy_weights` x (clipped surrogate + KL) + `wm_weights` x prediction loss. Denominators are
-    in the weights, so any split of the samples gives the same sum. Example, window mode:
+    `policy_weights` x policy loss + `target_weights` x prediction loss. Denominators are in the
+    weights, so any split of the samples gives the same sum. Example, window mode:
 
         token_ids       P0 P1 P2 | A0 A1 | H0 | O0 O1
         roles            0  0  3 |  1  1 |  3 |  2  2
         policy_weights   0  0  0 |  w  w |  0 |  0  0
-        wm_weights       0  0  0 |  0  0 |  0 |  v  v      v = lambda_g / (G |S_g| |o|)
+        target_weights   0  0  0 |  0  0 |  0 |  v  v      v = lambda_g / (G |S_g| |o|)
     """
 
     token_ids: tuple[int, ...]
@@ -141,23 +267,28 @@ class TrainingSample:
     """[L] at ACTION tokens; 0 elsewhere."""
     policy_weights: tuple[float, ...]
     """[L] at ACTION tokens; 0 elsewhere."""
-    wm_weights: tuple[float, ...]
+    target_weights: tuple[float, ...]
     """[L] at target tokens; 0 elsewhere."""
     base_length: int
-    """Tokens without the appended target: the row's length when the WM weight is 0. Micro-batches
-    are formed by it, so that PaW changes neither their number nor their members."""
-    idle: bool = False
-    """The episodes of its group all returned the same: no task reward drives its actions."""
+    """Tokens without the appended target: the row's length when no target has a weight.
+    Micro-batches are formed by it, so that PaW changes neither their number nor their members."""
+    zero_advantage: bool = False
+    """The trajectories of its group all returned the same: no task reward drives its actions."""
     predicts_only: bool = False
     """A row of its own for a target that cannot stand behind its action: trains nothing else."""
     ref_logprobs: tuple[float, ...] = ()
     """[L] of the reference model at ACTION tokens; empty without a KL loss."""
     value_positions: tuple[int, ...] = ()
-    """[turns] last prompt token of each turn, where the critic reads h_t."""
+    """[T] last prompt token of each transition, where the critic reads h_t."""
     value_targets: tuple[float, ...] = ()
-    """[turns] return targets of the critic."""
+    """[T] return targets of the critic."""
     old_values: tuple[float, ...] = ()
-    """[turns] the critic's values at the start of the update."""
-    turns: tuple[int, ...] = ()
-    """[turns] index in the update's pool of each transition whose action (or, in a row that only
-    predicts, whose target) stands in this row."""
+    """[T] the critic's values at the start of the update."""
+    transitions: tuple[int, ...] = ()
+    """[T] index in the update of each transition whose action (or, in a row that only predicts,
+    whose target) stands in this row."""
+
+    @property
+    def has_weight(self) -> bool:
+        """Does any of its tokens enter the policy's objective?"""
+        return any(self.policy_weights) or any(self.target_weights)

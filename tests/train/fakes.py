@@ -10,6 +10,8 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
 import torch
 from transformers import Qwen2ForCausalLM
@@ -17,7 +19,8 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
-from paw.types import Group, Role, SampledAction, Task, Trajectory, Transition
+from paw.text.dialogue import Serializer
+from paw.types import Group, Role, SampledAction, Scores, Task, Trajectory, Transition
 
 VOCAB = 24
 END, USER, POLICY, SYSTEM = range(4)
@@ -51,6 +54,22 @@ def say(tokens: Sequence[int]) -> str:
 
 def encode(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split()))
+
+
+SCRIPTED = cast(Serializer, SimpleNamespace(encode=encode, to_user=to_user))
+"""What choosing targets needs of a serializer."""
+
+
+def scores_of(
+    transitions: Sequence[Transition],
+    values: Sequence[float] | None = None,
+    ref_logprobs: list[list[float]] | None = None,
+) -> Scores:
+    """What the scripted sampler said, mean entropies among it."""
+    entropy = [sum(t.action.entropies or ()) / len(t.action.token_ids) for t in transitions]
+    column = torch.tensor(entropy, dtype=torch.float64)
+    old = None if values is None else torch.tensor(values, dtype=torch.float64)
+    return Scores([list(t.action.logprobs) for t in transitions], column, old, ref_logprobs)
 
 
 def play(

@@ -14,7 +14,7 @@ def sample(turns: tuple[int, ...], length: int = 3, predicts_only: bool = False)
     nothing = (0.0,) * length
     return TrainingSample(
         (0,) * length, (0,) * length, nothing, nothing, nothing, nothing, length,
-        predicts_only=predicts_only, turns=turns,
+        predicts_only=predicts_only, transitions=turns,
     )  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def test_mini_batches(update, count):
     for part in parts:
         order = [s.predicts_only for s in part]
         assert order == sorted(order)
-        turns = {t for s in part if not s.predicts_only for t in s.turns}
-        assert all(s.turns[0] in turns for s in part if s.predicts_only)
+        turns = {t for s in part if not s.predicts_only for t in s.transitions}
+        assert all(s.transitions[0] in turns for s in part if s.predicts_only)
     # The rows are split as if there were no forks.
     alone = mini_batches(rows, count, generator())
     assert [[id(s) for s in p if not s.predicts_only] for p in parts] == [
@@ -60,7 +60,7 @@ def test_mini_batches(update, count):
 def test_one_mini_batch_keeps_the_order_and_more_shuffle():
     rows = [sample((i,)) for i in range(12)]
     assert mini_batches(rows, 1, generator()) == [rows]
-    order = [s.turns[0] for p in mini_batches(rows, 3, generator()) for s in p]
+    order = [s.transitions[0] for p in mini_batches(rows, 3, generator()) for s in p]
     assert order != sorted(order) and sorted(order) == list(range(12))
 
 

@@ -17,11 +17,18 @@ from paw.runs.layout import complete, newest_checkpoint, read_card, resolve_mode
 from paw.text.tokenizer import load_tokenizer
 from paw.train import checkpoint
 from paw.train.learner import Learner
+from paw.train.losses import choose_losses
+
+
+def learner_of(config: Config, policy: Policy, critic: Critic | None = None) -> Learner:
+    losses = choose_losses(config.algorithm, config.paw)
+    rate = config.algorithm.critic_learning_rate
+    return Learner(policy, critic, losses, config.optimizer, rate)
 
 
 def learner(policy: Path) -> Learner:
     config = Config()
-    return Learner(Policy.load(policy), None, None, config.optimizer, config.algorithm, config.paw)
+    return learner_of(config, Policy.load(policy))
 
 
 def names(folder: Path) -> list[str]:
@@ -77,7 +84,7 @@ def test_of_another_algorithm_is_refused(policy: Path, tmp_path: Path):
     saved = checkpoint.save(tmp_path, 1, Config(), learner(policy), load_tokenizer(policy))
     config, loaded = Config(), Policy.load(policy)
     critic = Critic.from_policy(loaded)
-    other = Learner(loaded, critic, None, config.optimizer, config.algorithm, config.paw)
+    other = learner_of(config, loaded, critic)
     with pytest.raises(UserError, match=r"trainer\.pt: cannot read it .*goes on from the start"):
         checkpoint.restore(saved, other)
 

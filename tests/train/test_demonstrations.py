@@ -19,9 +19,9 @@ from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import SampleRequest
 from paw.text.tokenizer import make_tokenizer
-from paw.train.judge import Judgement, flatten
 from paw.train.metrics import records
-from paw.types import SampledAction, Trajectory
+from paw.train.score import flatten
+from paw.types import Judgement, SampledAction, Targets, Trajectory
 
 TOKENIZER = make_tokenizer(["You are in a room. Your task is to: put a mug on a shelf. " * 3])
 END: Any = TOKENIZER.eos_token_id
@@ -67,10 +67,11 @@ def played(config: Config, demonstration: Demonstration) -> Trajectory:
 def file_of(folder: Path, trajectory: Trajectory) -> Path:
     """As a run would write it."""
     groups = group_trajectories([trajectory])
-    pool = flatten(groups)
-    nothing = 0 * pool.rewards
-    judgement = Judgement(nothing, None, nothing > 0, nothing > 0, nothing[:1], nothing, 1.0)
-    lines = [msgspec.json.encode(r) + b"\n" for r in records(1, groups, pool, judgement, {})]
+    nothing = 0 * flatten(groups)[1].rewards
+    none = nothing > 0
+    judgement = Judgement(nothing, None, nothing, none, none, nothing[:1], nothing)
+    rows = records(1, groups, judgement, Targets({}, 0.0))
+    lines = [msgspec.json.encode(r) + b"\n" for r in rows]
     file = folder / "update-000001.jsonl.zst"
     file.write_bytes(zstandard.ZstdCompressor().compress(b"".join(lines)))
     return file

@@ -13,11 +13,15 @@ import torch
 from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.model.critic import Critic
 from paw.model.packing import pack
+from paw.model.policy import Policy
 from paw.train.batching import mini_batches
-from paw.train.judge import Judgement, TransitionPool, flatten, judge
-from paw.train.learner import Learner, Statistics
-from paw.train.samples import base_rows, choose_targets, make_samples
-from paw.types import TrainingSample
+from paw.train.judge import Rules, judge
+from paw.train.learner import Learner
+from paw.train.losses import choose_losses
+from paw.train.prediction.target import choose_targets
+from paw.train.score import flatten, make_rows, score_actions, score_prompts
+from paw.train.serialise import serialise
+from paw.types import Judgement, Row, TrainingSample
 
 from . import fakes, formula
 
@@ -30,24 +34,25 @@ class Update:
     """One update as the trainer prepares it."""
 
     learner: Learner
-    pool: TransitionPool
+    reference: Policy | None
+    rules: Rules
+    rows: list[Row]
     judgement: Judgement
     samples: list[TrainingSample]
     values: list[float]
 
     def gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE) -> torch.Tensor:
         """Sum of the batches' gradients, before any optimizer."""
-        self.learner.settings = OptimizerConfig(tokens_per_micro_batch=tokens)
+        self.learner.max_tokens = tokens
         for batch in batches or [self.samples]:
-            self.learner.policy_gradient(batch, Statistics(), scale)
+            self.learner.policy_gradient(batch, scale)
         return fakes.gradient(self.learner.policy.parameters())
 
     def critic_gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE):
-        self.learner.settings = OptimizerConfig(tokens_per_micro_batch=tokens)
+        self.learner.max_tokens = tokens
         assert self.learner.critic is not None
         for batch in batches or [self.samples]:
-            share = scale / len(self.pool.transitions)
-            self.learner.critic_gradient(batch, Statistics(), share)
+            self.learner.critic_gradient(batch, scale / len(self.values))
         return fakes.gradient(self.learner.critic.parameters())
 
 
@@ -60,31 +65,23 @@ def prepare(algorithm: AlgorithmConfig, paw: PawConfig, append: bool) -> Update:
         critic = Critic.from_policy(fakes.tiny_policy(2))
         with torch.no_grad():
             critic.head.weight.copy_(torch.linspace(-1, 1, 16, dtype=torch.float64)[None])
-    learner = Learner(policy, critic, reference, OptimizerConfig(), algorithm, paw)
+    learner = Learner(policy, critic, choose_losses(algorithm, paw), OptimizerConfig())
     generator = torch.Generator().manual_seed(0)
-    pool = flatten(fakes.scripted_groups(append))
-    rows = base_rows(pool, append)
-    entropy = torch.tensor(
-        [sum(t.action.entropies) / len(t.action.entropies) for t in pool.transitions],
-        dtype=torch.float64,
-    )
+    transitions, columns = flatten(fakes.scripted_groups(append))
+    rows = make_rows(transitions, columns, append)
     rng = random.Random(3)
     # Old values that differ from the critic's now, so that some of its clips hold.
-    values = [rng.uniform(-2, 4) for _ in pool.transitions]
-    column = torch.tensor(values, dtype=torch.float64)
-    judgement = judge(
-        pool, entropy, column if critic else None, algorithm, paw,
-        max_return=formula.MAX_RETURN, update=1, generator=generator,
-    )  # fmt: skip
-    targets, _ = choose_targets(pool, judgement, paw, fakes.encode, generator)
-    samples = make_samples(
-        pool, rows, judgement, targets,
-        [list(t.action.logprobs) for t in pool.transitions],
+    values = [rng.uniform(-2, 4) for _ in transitions]
+    scores = fakes.scores_of(
+        transitions,
         values if critic else None,
-        learner.score(rows, reference)[0] if reference else None,
-        fakes.to_user, algorithm, paw,
-    )  # fmt: skip
-    return Update(learner, pool, judgement, samples, values)
+        score_actions(reference, rows, WHOLE)[0] if reference else None,
+    )
+    rules = Rules(algorithm, paw, formula.MAX_RETURN)
+    judgement = judge(columns, scores, rules, 1, generator)
+    targets = choose_targets(transitions, judgement, paw, fakes.SCRIPTED, generator)
+    samples = serialise(rows, scores, judgement, targets)
+    return Update(learner, reference, rules, rows, judgement, samples, values)
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -126,17 +123,17 @@ def update(request, append) -> Update:
 def test_gradient_is_the_papers(update: Update, append: bool):
     learner = update.learner
     model = plain(learner.policy)
-    reference = learner.reference and plain(learner.reference)
+    reference = update.reference and plain(update.reference)
+    rules = update.rules
     loss = formula.objective(
-        fakes.scripted_groups(append), model, reference, learner.algorithm, learner.paw,
+        fakes.scripted_groups(append), model, reference, rules.algorithm, rules.paw,
         append=append, values=update.values,
     )  # fmt: skip
     loss.backward()
     expected = fakes.gradient(list(model.parameters()))
     assert float(expected.abs().max()) > 1e-3
     assert relative(update.gradient(), expected) < 1e-12
-    statistics = Statistics()
-    learner.policy_gradient(update.samples, statistics)
+    statistics = learner.policy_gradient(update.samples)
     fakes.gradient(learner.policy.parameters())
     total = statistics.total("policy_loss") + statistics.total("wm_loss")
     assert total == pytest.approx(loss.item(), rel=1e-12)
@@ -185,34 +182,33 @@ def test_the_scripted_update_holds_every_odd_case(append: bool):
     """Guards the tests above: they would be weaker without these."""
     algorithm, paw = AlgorithmConfig(), PawConfig()
     update = prepare(algorithm, paw, append)
-    pool, judgement = update.pool, update.judgement
-    assert len(pool.transitions) == 17 and int(pool.candidates.sum()) == 16
+    judgement = update.judgement
+    transitions, columns = flatten(fakes.scripted_groups(append))
+    assert len(transitions) == 17 and int(columns.candidates.sum()) == 16
     assert int(judgement.selected.sum()) == 12
-    per_group = [int(judgement.selected[pool.group == g].sum()) for g in range(5)]
+    per_group = [int(judgement.selected[columns.group == g].sum()) for g in range(5)]
     assert per_group == [4, 3, 3, 2, 0]  # a group with nothing selected, still one of G = 5
     assert judgement.group_weights.tolist() == pytest.approx([2 / 3, 0, 1, 0.75, 0.75])
     lengths = {len(s.token_ids) - s.base_length for s in update.samples}
     assert 0 in lengths and len(lengths) > 2
-    chosen = [t for t, s in zip(pool.transitions, judgement.selected, strict=True) if s]
+    chosen = [t for t, s in zip(transitions, judgement.selected, strict=True) if s]
     assert {1, fakes.MAX_OBSERVATION_TOKENS} <= {len(t.next_observation_ids) for t in chosen}
     assert any(t.num_cut_tokens == 3 for t in chosen)
     assert any(not t.action.finished for t in chosen)
     # Both sides of the clip range, both signs of the advantage, both sides of rho.
-    statistics = Statistics()
-    update.learner.policy_gradient(update.samples, statistics)
-    assert 0.1 < statistics.mean("clipped", "action_tokens") < 0.5
-    assert 0 < statistics.mean("masked_targets", "target_tokens") < 0.5
-    assert 0 < statistics.total("idle_tokens") < statistics.total("action_tokens")
+    statistics = update.learner.policy_gradient(update.samples)
+    count = statistics.total("action_tokens")
+    assert 0.1 < statistics.total("clipped") / count < 0.5
+    assert 0 < statistics.total("masked_targets") / statistics.total("target_tokens") < 0.5
+    assert 0 < statistics.total("zero_advantage_tokens") < count
 
 
 def test_scores_and_values_are_those_of_single_rows(append: bool):
     update = prepare(AlgorithmConfig(name="ppo"), PawConfig(), append)
-    learner, rows = update.learner, base_rows(update.pool, append)
-    learner.settings = OptimizerConfig(tokens_per_micro_batch=30)
-    logprobs, entropies = learner.score(rows, learner.policy)
-    values = learner.values(rows)
-    policy, critic = learner.policy, learner.critic
+    policy, critic = update.learner.policy, update.learner.critic
     assert critic is not None
+    logprobs, entropies = score_actions(policy, update.rows, 30)
+    values = score_prompts(critic, update.rows, 30).tolist()
     model, backbone = plain(policy), copy.deepcopy(critic.backbone)
     backbone.set_attn_implementation("sdpa")
     pool = formula.transitions_of(fakes.scripted_groups(append), append)
@@ -232,9 +228,8 @@ def test_diagnosis_measures_each_term_and_changes_nothing():
     update = prepare(AlgorithmConfig(), PawConfig(), False)
     learner = update.learner
     plain_gradient = update.gradient()
-    statistics = Statistics()
-    learner.settings = OptimizerConfig(tokens_per_micro_batch=40)
-    learner.policy_gradient(update.samples, statistics, diagnose=True)
+    learner.max_tokens = 40
+    statistics = learner.policy_gradient(update.samples, diagnose=True)
     assert relative(fakes.gradient(learner.policy.parameters()), plain_gradient) < 1e-12
     bare = prepare(AlgorithmConfig(), PawConfig(enabled=False), False).gradient()
     assert statistics.total("policy_gradient_norm") == pytest.approx(float(bare.norm()))
@@ -259,7 +254,7 @@ def test_the_next_observation_cannot_move_action_logprobs():
     policy = fakes.tiny_policy(0, torch.float32)
     rng = random.Random(5)
     base, swapped, alone = [], [], []
-    for t in flatten(fakes.scripted_groups(append=False)).transitions:
+    for t in flatten(fakes.scripted_groups(append=False))[0]:
         prompt, action = t.context_ids, t.action.token_ids
         span = (len(prompt), len(prompt) + len(action))
         head = (*prompt, *action, *fakes.to_user(t.action))

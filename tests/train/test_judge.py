@@ -10,10 +10,11 @@ import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.errors import RunFailure
-from paw.train.judge import Judgement, flatten, judge
-from paw.types import Group
+from paw.train.judge import Rules, judge
+from paw.train.score import flatten
+from paw.types import Group, Judgement
 
-from .fakes import END, Turn, play, scripted_groups
+from .fakes import END, Turn, play, scores_of, scripted_groups
 
 HALF = math.sqrt(0.5)
 """Two returns, R and 0: (R - R/2) / std = (R/2) / (R / sqrt 2)."""
@@ -44,19 +45,10 @@ def judged(
     seed: int = 0,
     **algorithm,
 ) -> Judgement:
-    pool = flatten(groups)
-    entropy = [sum(t.action.entropies) / len(t.action.entropies) for t in pool.transitions]
-    return judge(
-        pool,
-        torch.tensor(entropy, dtype=torch.float64),
-        None if values is None else torch.tensor(values, dtype=torch.float64),
-        AlgorithmConfig(**algorithm),
-        paw or PawConfig(),
-        max_return=10.0,
-        update=update,
-        matched_constant=matched_constant,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    transitions, columns = flatten(groups)
+    rules = Rules(AlgorithmConfig(**algorithm), paw or PawConfig(), 10.0, matched_constant)
+    generator = torch.Generator().manual_seed(seed)
+    return judge(columns, scores_of(transitions, values), rules, update, generator)
 
 
 def near(*numbers: float):
@@ -230,17 +222,17 @@ def test_alternating_schedule():
     """Every third update trains the prediction alone, the others the policy alone."""
     paw = PawConfig(schedule="alternate", alternate_every=3)
     found = [judged(CHOICE, paw, update=u) for u in range(1, 7)]
-    assert [j.policy_scale for j in found] == [1, 1, 0, 1, 1, 0]
+    assert [bool(j.action_weights.all()) for j in found] == [True, True, False] * 2
     assert [bool(j.selected.any()) for j in found] == [False, False, True] * 2
     assert [bool(j.transition_weights.any()) for j in found] == [False, False, True] * 2
     off = judged(
         CHOICE, PawConfig(schedule="alternate", alternate_every=3, coefficient=0), update=3
     )
-    assert off.policy_scale == 1 and not off.selected.any()
+    assert off.action_weights.all() and not off.selected.any()
 
 
 @pytest.mark.parametrize("name", ["grpo", "rloo", "gigpo"])
-def test_idle_are_the_turns_of_groups_without_a_difference_in_return(name):
+def test_zero_advantage_are_the_turns_of_groups_without_a_difference_in_return(name):
     """An all-fail group with an invalid turn (its advantages are not 0), an all-win one of unequal
     lengths, a mixed one, and a group of one."""
     groups = groups_of(
@@ -250,7 +242,7 @@ def test_idle_are_the_turns_of_groups_without_a_difference_in_return(name):
         [[turn()]],
     )
     found = judged(groups, name=name)
-    assert found.idle.tolist() == [True] * 5 + [False] * 2 + [True]
+    assert found.zero_advantage.tolist() == [True] * 5 + [False] * 2 + [True]
     assert found.advantages[:2].tolist() != [0, 0]
 
 
@@ -264,11 +256,8 @@ def test_failed_trajectories_are_in_no_statistic():
         assert found.advantages.tolist() == expected.advantages.tolist()
         assert found.transition_weights.tolist() == expected.transition_weights.tolist()
         assert found.group_weights.tolist() == [0.5, 1]
-    pool = flatten(with_failures)
-    assert pool.returns.tolist() == [10, 0, 0] and [t.id for t in pool.tasks] == [
-        "task-0",
-        "task-2",
-    ]
+    _, columns = flatten(with_failures)
+    assert columns.returns.tolist() == [10, 0, 0] and columns.num_groups == 2
 
 
 def test_groups_without_variance_stay():
@@ -295,10 +284,10 @@ def test_broken_weights_stop_the_run(bad):
 
 @pytest.mark.parametrize("append", [False, True])
 def test_flatten_keeps_order_and_numbers_trajectories_and_groups_anew(append):
-    pool = flatten(scripted_groups(append))
-    assert pool.trajectory.tolist() == [0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 9]
-    assert pool.turn.tolist() == [0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1]
-    assert pool.group.tolist() == [0] * 6 + [1] * 3 + [2] * 3 + [3] * 2 + [4] * 3
-    assert pool.trajectory_group.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 4, 4]
-    assert pool.returns.tolist() == [10, 0, 0, 10, 10, 0, 0, 2.5, 5, 0]
-    assert [t.id for t in pool.tasks] == [f"task-{g}" for g in range(5)]
+    transitions, columns = flatten(scripted_groups(append))
+    assert columns.trajectory.tolist() == [0, 0, 1, 1, 2, 2, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 9]
+    assert columns.turn.tolist() == [0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1]
+    assert columns.group.tolist() == [0] * 6 + [1] * 3 + [2] * 3 + [3] * 2 + [4] * 3
+    assert columns.trajectory_group.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 4, 4]
+    assert columns.returns.tolist() == [10, 0, 0, 10, 10, 0, 0, 2.5, 5, 0]
+    assert [t.id for t in columns.tasks] == [f"task-{g}" for g in range(5)]

@@ -12,12 +12,13 @@ from paw.errors import RunFailure
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.train.learner import Learner, NonFinite, Statistics
+from paw.train.losses import choose_losses
 from paw.types import TrainingSample
 
 from .fakes import A, C, Observed, gradient, tiny_policy
 
 
-def sample(weight: float = 0.5, wm_weight: float = 0.5) -> TrainingSample:
+def sample(weight: float = 0.5, target_weight: float = 0.5) -> TrainingSample:
     """Two prompt tokens, two of an action, two of a target."""
     return TrainingSample(
         token_ids=(4, 5, 6, 7, 8, 9),
@@ -25,12 +26,12 @@ def sample(weight: float = 0.5, wm_weight: float = 0.5) -> TrainingSample:
         old_logprobs=(0, 0, -3.0, -2.5, 0, 0),
         advantages=(0, 0, 1.0, 1.0, 0, 0),
         policy_weights=(0, 0, weight, weight, 0, 0),
-        wm_weights=(0, 0, 0, 0, wm_weight, wm_weight),
+        target_weights=(0, 0, 0, 0, target_weight, target_weight),
         base_length=4,
         value_positions=(1,),
         value_targets=(2.0,),
         old_values=(0.0,),
-        turns=(0,),
+        transitions=(0,),
     )
 
 
@@ -39,7 +40,8 @@ def learner(ppo: bool = False, dtype=torch.float64, **options) -> Learner:
     algorithm = AlgorithmConfig(name="ppo" if ppo else "grpo", critic_learning_rate=1e-2)
     policy = tiny_policy(0, dtype)
     critic = Critic.from_policy(tiny_policy(1, dtype)) if ppo else None
-    return Learner(policy, critic, None, settings, algorithm, PawConfig(loss="ce"))
+    losses = choose_losses(algorithm, PawConfig(loss="ce"))
+    return Learner(policy, critic, losses, settings, algorithm.critic_learning_rate)
 
 
 def action_logprobs(subject: Learner) -> list[float]:
@@ -75,7 +77,7 @@ def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken):
     poison(subject.policy.model if broken == "policy" else subject.critic.backbone)
     before, batch = state(subject), [sample(), sample()]
     with pytest.raises(NonFinite, match="the gradient is not finite") as raised:
-        subject.step(batch, Statistics())
+        subject.step(batch)
     assert isinstance(raised.value, RunFailure) and raised.value.samples is batch
     assert moved(before, state(subject)) == set()
     assert subject.num_steps == 0
@@ -87,7 +89,7 @@ def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken):
 def test_a_step_is_adamw_on_the_clipped_gradient():
     subject = learner(max_grad_norm=0.1, weight_decay=0.01, betas=(0.8, 0.9))
     expected = copy.deepcopy(subject.policy.model)
-    subject.policy_gradient([sample()], Statistics())
+    subject.policy_gradient([sample()])
     whole = gradient(subject.policy.parameters())
     norm = float(whole.norm())
     assert norm > 0.2
@@ -99,8 +101,7 @@ def test_a_step_is_adamw_on_the_clipped_gradient():
         p.grad = whole[at : at + p.numel()].view_as(p) * 0.1 / (norm + 1e-6)
         at += p.numel()
     optimizer.step()
-    statistics = Statistics()
-    subject.step([sample()], statistics)
+    statistics = subject.step([sample()])
     assert statistics.total("gradient_norm") == pytest.approx(norm)
     found = subject.policy.parameters()
     for a, b in zip(found, expected.parameters(), strict=True):
@@ -112,7 +113,7 @@ def test_learning_rate_warms_up_by_policy_steps_and_the_critic_has_its_own():
     assert subject.critic_optimizer is not None
 
     def rates(**options) -> tuple[float, float]:
-        subject.step([sample()], Statistics(), **options)
+        subject.step([sample()], **options)
         assert subject.critic_optimizer is not None
         return (
             subject.optimizer.param_groups[0]["lr"],
@@ -130,32 +131,32 @@ def test_learning_rate_warms_up_by_policy_steps_and_the_critic_has_its_own():
 def test_critic_warm_up_leaves_the_policy_alone():
     subject = learner(ppo=True)
     before = state(subject)
-    subject.step([sample()], Statistics(), train_policy=False)
+    subject.step([sample()], train_policy=False)
     assert moved(before, state(subject)) == {"critic"}
-    subject.step([sample()], Statistics())
+    subject.step([sample()])
     assert moved(before, state(subject)) == {"critic", "policy"}
 
 
 def test_a_batch_without_any_weight_gives_a_gradient_of_zero():
     """Not none at all: sharded ranks must agree."""
     subject = learner()
-    subject.policy_gradient([sample(0.0, 0.0)], Statistics())
+    subject.policy_gradient([sample(0.0, 0.0)])
     assert all(p.grad is not None and not p.grad.any() for p in subject.policy.parameters())
 
 
 def test_empty_mini_batch_changes_nothing():
     subject = learner(ppo=True)
     before = state(subject)
-    subject.step([], Statistics())
+    subject.step([])
     assert moved(before, state(subject)) == set()
 
 
 def test_targets_enter_no_statistic_of_the_policy():
     """Ratio, KL, clip share and entropy are the same with and without a target."""
-    names = ["policy_loss", "kl", "idle_kl", "clipped", "action_tokens", "entropy", "idle_tokens"]
-    with_target, without = Statistics(), Statistics()
-    learner().policy_gradient([sample()], with_target)
-    learner().policy_gradient([sample(wm_weight=0.0)], without)
+    names = ["policy_loss", "kl", "clipped", "action_tokens", "entropy"]
+    names += ["zero_advantage_kl", "zero_advantage_tokens"]
+    with_target = learner().policy_gradient([sample()])
+    without = learner().policy_gradient([sample(target_weight=0.0)])
     for name in names:
         assert with_target.total(name) == pytest.approx(without.total(name), rel=1e-12)
     assert with_target.total("action_tokens") == 2
@@ -163,17 +164,19 @@ def test_targets_enter_no_statistic_of_the_policy():
     assert without.total("wm_loss") == 0 < with_target.total("wm_loss")
 
 
-def test_drift_is_the_kl_from_the_old_policy_over_all_and_over_idle_rows():
-    """r - 1 - ln r of the ratio r = p / p_old, summed; half the rows are idle."""
-    subject, statistics = learner(), Statistics()
+def test_drift_is_the_kl_from_the_old_policy_over_all_and_over_zero_advantage_rows():
+    """r - 1 - ln r of the ratio r = p / p_old, summed; half the rows have no advantage."""
+    subject = learner()
     logprobs = action_logprobs(subject)
     ratios = [math.exp(new - old) for new, old in zip(logprobs, (-3.0, -2.5), strict=True)]
     drift = sum(r - 1 - math.log(r) for r in ratios)
     assert drift > 0.01
-    subject.policy_gradient([sample(), replace(sample(), idle=True)], statistics)
+    rows = [sample(), replace(sample(), zero_advantage=True)]
+    statistics = subject.policy_gradient(rows)
     assert statistics.total("kl") == pytest.approx(2 * drift)
-    assert statistics.total("idle_kl") == pytest.approx(drift)
-    assert (statistics.total("idle_tokens"), statistics.total("action_tokens")) == (2, 4)
+    assert statistics.total("zero_advantage_kl") == pytest.approx(drift)
+    assert statistics.total("zero_advantage_tokens") == 2
+    assert statistics.total("action_tokens") == 4
 
 
 def test_clipped_are_tokens_beyond_the_range_on_the_side_of_their_advantage():
@@ -185,16 +188,14 @@ def test_clipped_are_tokens_beyond_the_range_on_the_side_of_their_advantage():
             batch = replace(
                 sample(), old_logprobs=(0, 0, *old, 0, 0), advantages=(0, 0, *advantages, 0, 0)
             )
-            statistics = Statistics()
-            subject.policy_gradient([batch], statistics)
+            statistics = subject.policy_gradient([batch])
             assert statistics.total("clipped") == expected
 
 
 def test_both_terms_are_measured_at_the_scale_of_the_step():
     norms = []
     for scale in (1.0, 2.0):
-        statistics = Statistics()
-        learner().policy_gradient([sample()], statistics, scale, diagnose=True)
+        statistics = learner().policy_gradient([sample()], scale, diagnose=True)
         norms.append([statistics.total(f"{x}_gradient_norm") for x in ("wm", "policy")])
     assert norms[1] == pytest.approx([2 * x for x in norms[0]]) and min(norms[0]) > 0
 
@@ -203,17 +204,16 @@ def test_the_value_loss_is_a_mean_over_the_updates_transitions():
     """M = 2 mini-batches of an update of P = 8: 2 / 8 of one transition's gradient."""
     norms = []
     for options in ({}, {"scale": 2.0, "num_transitions": 8}):
-        statistics = Statistics()
-        learner(ppo=True).step([sample()], statistics, **options)
+        statistics = learner(ppo=True).step([sample()], **options)
         norms.append(statistics.total("critic_gradient_norm"))
     assert norms[1] == pytest.approx(norms[0] / 4) and norms[1] > 0
 
 
 def test_one_forward_pass_serves_both_losses():
     subject = learner(tokens_per_micro_batch=8)
-    for wm_weight in (0.0, 0.5):  # two base rows of 4 tokens a pass, appended targets or not
+    for target_weight in (0.0, 0.5):  # two base rows of 4 tokens a pass, appended targets or not
         subject.policy.num_forwards = subject.policy.num_rows = 0
-        subject.policy_gradient([sample(wm_weight=wm_weight)] * 5, Statistics())
+        subject.policy_gradient([sample(target_weight=target_weight)] * 5)
         assert (subject.policy.num_forwards, subject.policy.num_rows) == (3, 5)
 
 
@@ -222,4 +222,17 @@ def test_statistics():
     statistics.add(loss=torch.tensor(1.5), tokens=2)
     statistics.add(loss=0.5, tokens=torch.tensor(3))
     assert (statistics.total("loss"), statistics.mean("loss", "tokens")) == (2.0, 0.4)
-    assert (statistics.total("nothing"), statistics.mean("loss", "nothing")) == (0, 0)
+    assert (statistics.total("nothing"), statistics.mean("loss", "nothing")) == (0, None)
+    statistics.merge(statistics)
+    assert statistics.total("loss") == 4.0
+
+
+def test_rows_without_any_weight_are_passed_over():
+    """Five rows, two of them silent: three pass; a step of silent rows alone keeps one of them."""
+    subject = learner(tokens_per_micro_batch=8)
+    rows = [sample(0.0, 0.0), sample(), sample(), sample(0.0, 0.0), sample(0.0)]
+    subject.policy_gradient(rows)
+    assert (subject.policy.num_forwards, subject.policy.num_rows) == (2, 3)
+    silent = learner()
+    statistics = silent.policy_gradient([sample(0.0, 0.0)] * 3)
+    assert (silent.policy.num_rows, statistics.total("action_tokens")) == (1, 0)

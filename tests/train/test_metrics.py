@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
-from paw.train.judge import flatten, judge
+from paw.train.judge import Rules, judge
 from paw.train.learner import Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics
-from paw.train.samples import choose_targets
+from paw.train.prediction.target import choose_targets
+from paw.train.score import flatten
 from paw.types import Group
 
-from .fakes import END, Turn, encode, play
+from .fakes import END, SCRIPTED, Turn, play, scores_of
 
 WIN = [Turn((8, END), (9,), entropy=2.0), Turn((8, 8, END), (9,), 10.0, entropy=1.0)]
 LOSS = [Turn((8, 8), tuple(range(9, 16)), penalty=-0.1, entropy=3.0)]
@@ -72,24 +73,30 @@ def test_episodes_ended_by_the_prompt_limit_are_counted():
 
 
 def judged(paw: PawConfig):
-    pool = flatten(groups())
+    transitions, columns = flatten(groups())
     entropy = torch.tensor([2.0, 1.0, 3.0, 2.5], dtype=torch.float64)
+    scores = replace(scores_of(transitions), entropy=entropy)
     generator = torch.Generator().manual_seed(0)
-    judgement = judge(
-        pool, entropy, None, AlgorithmConfig(), paw,
-        max_return=10.0, update=1, generator=generator,
-    )  # fmt: skip
-    return pool, judgement, *choose_targets(pool, judgement, paw, encode, generator)
+    rules = Rules(AlgorithmConfig(), paw, 10.0)
+    judgement = judge(columns, scores, rules, 1, generator)
+    targets = choose_targets(transitions, judgement, paw, SCRIPTED, generator)
+    return transitions, columns, judgement, targets
 
 
 def test_learning_metrics():
     """4 candidates, 3 selected (entropies 3, 2.5, 2); the all-win group's weighs 0: 2 targets."""
-    pool, judgement, targets, changed = judged(PawConfig())
+    update = judged(PawConfig())
     statistics = Statistics()
     statistics.add(policy_loss=0.5, wm_loss=0.25, kl=0.2, action_tokens=8, clipped=2, entropy=16.0)
-    statistics.add(idle_kl=0.1, idle_tokens=2, masked_targets=3, target_tokens=6, target_nll=12.0)
+    statistics.add(
+        zero_advantage_kl=0.1,
+        zero_advantage_tokens=2,
+        masked_targets=3,
+        target_tokens=6,
+        target_nll=12.0,
+    )
     statistics.add(tokens=50, gradient_norm=1.0, steps=2)
-    found = learning_metrics(pool, judgement, targets, changed, statistics)
+    found = learning_metrics(*update, statistics)
     assert found == {
         "policy/loss": 0.5,
         "policy/kl": pytest.approx(0.025),
@@ -112,21 +119,23 @@ def test_learning_metrics():
 
 
 def test_optional_metrics():
-    pool, judgement, targets, changed = judged(PawConfig(enabled=False))
+    update = judged(PawConfig(enabled=False))
     statistics = Statistics()
     statistics.add(ref_kl=1.0, action_tokens=4, value_loss=6.0, values=3, critic_gradient_norm=1.0)
     statistics.add(steps=1, policy_gradient_norm=0.3, wm_gradient_norm=0.2, measured=1)
-    found = learning_metrics(pool, judgement, targets, changed, statistics)
+    found = learning_metrics(*update, statistics)
     assert (found["policy/ref_kl"], found["critic/loss"]) == (0.25, 2.0)
     assert (found["policy/term_gradient_norm"], found["wm/term_gradient_norm"]) == (0.3, 0.2)
     assert found["wm/selected_transitions"] == found["wm/weighted_transitions"] == 0
-    assert found["policy/kl_zero_advantage"] is None  # no token to measure it at
+    # Nothing to measure them at:
+    assert found["policy/kl_zero_advantage"] is None
+    assert found["wm/nll"] is found["wm/loss"] is found["wm/clipped_token_fraction"] is None
     assert found["wm/group_weight_mean"] == 0.25  # what a matched constant would read
 
 
 def test_records_say_what_was_decided_about_every_turn():
-    pool, judgement, targets, _ = judged(PawConfig())
-    lines = records(3, groups(), pool, judgement, targets)
+    _, _, judgement, targets = judged(PawConfig())
+    lines = records(3, groups(), judgement, targets)
     assert msgspec.json.decode(msgspec.json.encode(lines))  # JSON-able
     assert [(r["group"], r["index"], r["failure"]) for r in lines] == [
         (0, 0, None), (0, 1, None), (0, 2, "hang"), (1, 0, None),

@@ -165,7 +165,7 @@ def _token_rows(
     """Tokens of an episode, of a step and of the whole, and what is too long."""
     settings = config.imitate
     tokens = [sum(len(row.token_ids) for row in rows) for rows in episodes]
-    learned = [sum(w > 0 for row in rows for w in row.wm_weights) for rows in episodes]
+    learned = [sum(w > 0 for row in rows for w in row.target_weights) for rows in episodes]
     longest = max(len(row.token_ids) for rows in episodes for row in rows)
     if not any(learned):
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")

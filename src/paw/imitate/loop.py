@@ -39,7 +39,8 @@ from paw.runs.run import InterruptGuard, check_writable, environment_facts
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
 from paw.train.checkpoint import card_text, new_directory, save_policy
-from paw.train.learner import Learner, Statistics
+from paw.train.learner import Learner
+from paw.train.losses import choose_losses
 from paw.types import Role, SampledAction, TrainingSample
 
 
@@ -71,7 +72,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     policy, tokenizer = start(config, demonstrations)
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
-    samples = [rows for rows in samples if any(any(row.wm_weights) for row in rows)]
+    samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
     if not samples:
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
     # Later ones are written beside the first, and take its place when they are whole.
@@ -102,8 +103,7 @@ def _train(
     learner, actor = make_learner(policy, config), Actor(config, policy, tokenizer)
     with InterruptGuard("step") as interrupt:
         for step, batch in enumerate(batches(samples, config), start=1):
-            statistics = Statistics()
-            learner.step(_normalised(batch), statistics, rate=rate_at(step - 1, config))
+            statistics = learner.step(_normalised(batch), rate=rate_at(step - 1, config))
             nll = statistics.mean("target_nll", "target_tokens")
             metrics: dict[str, Any] = {
                 "imitate/nll": nll,
@@ -253,8 +253,8 @@ def make_learner(policy: Policy, config: Config) -> Learner:
         max_grad_norm=settings.max_grad_norm,
         tokens_per_micro_batch=config.optimizer.tokens_per_micro_batch,
     )
-    paw = replace(config.paw, loss="ce")
-    return Learner(policy, None, None, optimizer, config.algorithm, paw)
+    losses = choose_losses(config.algorithm, replace(config.paw, loss="ce"))
+    return Learner(policy, None, losses, optimizer)
 
 
 def rate_at(step: int, config: Config) -> float:
@@ -275,15 +275,15 @@ def _sample(ids: Sequence[int], weights: Sequence[float]) -> TrainingSample:
         old_logprobs=zeros,
         advantages=zeros,
         policy_weights=zeros,
-        wm_weights=(0.0, *weights[1:]),  # nothing precedes the first token
+        target_weights=(0.0, *weights[1:]),  # nothing precedes the first token
         base_length=len(ids),
     )
 
 
 def _normalised(batch: Sequence[TrainingSample]) -> list[TrainingSample]:
     """Weights of a batch divided by their sum: a weighted mean over its tokens."""
-    total = sum(sum(s.wm_weights) for s in batch)
-    return [replace(s, wm_weights=tuple(w / total for w in s.wm_weights)) for s in batch]
+    total = sum(sum(s.target_weights) for s in batch)
+    return [replace(s, target_weights=tuple(w / total for w in s.target_weights)) for s in batch]
 
 
 def _num_bytes(policy: Policy) -> int:

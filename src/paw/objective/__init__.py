@@ -22,6 +22,7 @@ from paw.objective.advantages import (
     gigpo_advantages,
     group_relative_advantages,
     leave_one_out_advantages,
+    step_advantages,
 )
 from paw.objective.anchors import anchor_labels
 from paw.objective.entropy import sampled_token_entropy, token_entropy
@@ -33,11 +34,12 @@ from paw.objective.prediction import (
 )
 from paw.objective.reduce import segment_mean, weighted_sum
 from paw.objective.selection import select_top_fraction
-from paw.objective.surrogate import clipped_surrogate, kl_estimate, value_loss
+from paw.objective.surrogate import clipped_actions, clipped_surrogate, kl_estimate, value_loss
 from paw.objective.weights import group_weights, transition_weights
 
 __all__ = [
     "anchor_labels",
+    "clipped_actions",
     "clipped_mae",
     "clipped_surrogate",
     "clipped_tokens",
@@ -53,6 +55,7 @@ __all__ = [
     "sampled_token_entropy",
     "segment_mean",
     "select_top_fraction",
+    "step_advantages",
     "token_entropy",
     "transition_weights",
     "value_loss",

@@ -103,6 +103,44 @@ def discounted_returns(
     return grid.gather(_backward_sum(grid.scatter(rewards), discount))
 
 
+def step_advantages(
+    rewards: Tensor,
+    trajectory: Tensor,
+    turn: Tensor,
+    group: Tensor,
+    anchor: Tensor,
+    discount: float,
+    scale_by_std: bool,
+) -> Tensor:
+    """GiGPO's second comparison: discounted step returns among the turns of one anchor.
+
+        A_step = `group_relative_advantages` of `discounted_returns` over (group, anchor)
+
+    Args:
+        rewards: [P] reward of each transition.
+        trajectory: [P] integers; equal numbers are one trajectory.
+        turn: [P] integers, distinct within a trajectory.
+        group: [P] integers, the group of each transition.
+        anchor: [P] integers; equal numbers within a group are one anchor (see `anchor_labels`).
+        discount: gamma in [0, 1] of the step returns (GiGPO: 0.95).
+        scale_by_std: divide by the standard deviation among the turns of the anchor.
+
+    Returns:
+        [P]. Exactly 0 for an anchor that stands once and where all its step returns are equal.
+
+    Raises:
+        ValueError: as `group_relative_advantages` and `discounted_returns`.
+
+    Reference: Feng et al. 2025, arXiv 2505.10978.
+    """
+    check_vectors(rewards=rewards, group=group, anchor=anchor)
+    check_indices(group=group, anchor=anchor)
+    returns = discounted_returns(rewards, trajectory, turn, discount)
+    pairs = torch.stack([group.long(), anchor.long()])
+    _, step_group = torch.unique(pairs, dim=1, return_inverse=True)
+    return group_relative_advantages(returns, step_group, scale_by_std)
+
+
 def gigpo_advantages(
     returns: Tensor,
     rewards: Tensor,
@@ -118,8 +156,8 @@ def gigpo_advantages(
 
         A = A_episode + step_weight * A_step
 
-    A_episode is `group_relative_advantages` of the returns over the trajectories of a group; A_step
-    the same of the discounted step returns over the transitions of a group that share an anchor.
+    A_episode is `group_relative_advantages` of the returns over the trajectories of a group, A_step
+    `step_advantages`.
 
     Args:
         returns: [N] return of each trajectory.
@@ -147,11 +185,9 @@ def gigpo_advantages(
     check_indices(anchor=anchor)
     trajectory = trajectory.long()
     episode = group_relative_advantages(returns, group, scale_by_std)[trajectory]
-    step_returns = discounted_returns(rewards, trajectory, turn, discount)
-    _, step_group = torch.unique(
-        torch.stack([group[trajectory].long(), anchor.long()]), dim=1, return_inverse=True
+    step = step_advantages(
+        rewards, trajectory, turn, group[trajectory], anchor, discount, scale_by_std
     )
-    step = group_relative_advantages(step_returns, step_group, scale_by_std)
     return episode + step_weight * step
 
 

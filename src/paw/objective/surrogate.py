@@ -41,10 +41,7 @@ def clipped_surrogate(
     arXiv 2503.14476.
     """
     check_same_shape(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages)
-    if not (0 <= clip_low <= 1 and clip_high >= 0):
-        raise ValueError(
-            f"clip_low must be in [0, 1] and clip_high >= 0, got {clip_low} and {clip_high}"
-        )
+    _check_clip(clip_low, clip_high)
     advantages = constant(advantages)
     log_ratio = (as_float(logprobs) - constant(old_logprobs)).masked_fill(advantages == 0, 0.0)
     # For A > 0 only the upper clip can hold, for A < 0 only the lower. The upper one clips the
@@ -54,6 +51,35 @@ def clipped_surrogate(
     ratio = log_ratio.clamp(max=upper).exp()
     ratio = torch.where(advantages < 0, ratio.clamp(min=1 - clip_low), ratio)
     return -advantages * ratio
+
+
+def clipped_actions(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """Which tokens `clipped_surrogate` leaves without gradient; the mean is the clipped fraction.
+
+        ratio > 1 + clip_high with A > 0, or ratio < 1 - clip_low with A < 0
+
+    Args:
+        as `clipped_surrogate`.
+
+    Returns:
+        [...] bool, without gradient.
+
+    Raises:
+        ValueError: as `clipped_surrogate`.
+
+    Reference: Schulman et al. 2017, arXiv 1707.06347, Eq. 7.
+    """
+    check_same_shape(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages)
+    _check_clip(clip_low, clip_high)
+    ratio = (constant(logprobs) - constant(old_logprobs)).exp()
+    too_low, too_high = ratio < 1 - clip_low, ratio > 1 + clip_high
+    return too_low & (advantages < 0) | too_high & (advantages > 0)
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -113,3 +139,10 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip: float 
         clipped = old_values + (values - old_values).clamp(-clip, clip)
         losses = torch.maximum(losses, (clipped - returns).square())
     return 0.5 * losses
+
+
+def _check_clip(clip_low: float, clip_high: float) -> None:
+    if not (0 <= clip_low <= 1 and clip_high >= 0):
+        raise ValueError(
+            f"clip_low must be in [0, 1] and clip_high >= 0, got {clip_low} and {clip_high}"
+        )

@@ -158,7 +158,7 @@ class Run:
             **metrics,
             **{f"time/{k}": v for k, v in self._times.items()},
         }
-        stages = ("act", "judge", "serialise", "learn")
+        stages = ("act", "score", "judge", "serialise", "learn")
         row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
         row["memory/peak_bytes"] = peak_memory()
         self._times = {}

@@ -1,11 +1,14 @@
 """Mini- and micro-batches: nothing dropped, duplicated or padded; weights make any split exact."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
+from paw.model.packing import Packed, pack
 from paw.types import TrainingSample
 
 
@@ -19,6 +22,76 @@ class HasLength(Protocol):
 
 
 T = TypeVar("T", bound=HasLength)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ActionStream:
+    """What the policy loss reads at the S action tokens of a batch; float64 but for the mask."""
+
+    weights: Tensor
+    """[S]"""
+    old_logprobs: Tensor
+    """[S]"""
+    advantages: Tensor
+    """[S]"""
+    ref_logprobs: Tensor | None
+    """[S]; None without a KL loss"""
+    zero_advantage: Tensor
+    """[S] bool"""
+
+    def like(self, logprobs: Tensor) -> "ActionStream":
+        """On the device and in the type of the log-probs."""
+        ref = self.ref_logprobs
+        return ActionStream(
+            self.weights.to(logprobs),
+            self.old_logprobs.to(logprobs),
+            self.advantages.to(logprobs),
+            None if ref is None else ref.to(logprobs),
+            self.zero_advantage.to(logprobs.device),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One micro-batch: rows in one pack, and the tokens that have a weight."""
+
+    packed: Packed
+    positions: Tensor
+    """[S + T] long: of S action tokens, then of T target tokens"""
+    actions: ActionStream
+    """[S]"""
+    target_weights: Tensor
+    """[T]"""
+
+
+def make_batch(samples: Sequence[TrainingSample], device: torch.device) -> Batch:
+    """The samples as tensors: tokens and positions on the device, weights where they are read."""
+    policy_weights, target_weights = (
+        stream(samples, name) for name in ("policy_weights", "target_weights")
+    )
+    actions = policy_weights.nonzero().squeeze(-1)
+    targets = target_weights.nonzero().squeeze(-1)
+    lengths = torch.tensor([len(s.token_ids) for s in samples])
+    zero_advantage = torch.tensor([s.zero_advantage for s in samples]).repeat_interleave(lengths)
+    has_reference = any(s.ref_logprobs for s in samples)
+    return Batch(
+        pack([s.token_ids for s in samples], device),
+        torch.cat([actions, targets]).to(device),
+        ActionStream(
+            policy_weights[actions],
+            stream(samples, "old_logprobs")[actions],
+            stream(samples, "advantages")[actions],
+            stream(samples, "ref_logprobs")[actions] if has_reference else None,
+            zero_advantage[actions],
+        ),
+        target_weights[targets],
+    )
+
+
+def stream(samples: Sequence[TrainingSample], name: str) -> Tensor:
+    """One field of numbers of all samples, end to end: float64 on the CPU."""
+    values = list(chain.from_iterable(getattr(s, name) for s in samples))
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def mini_batches(
@@ -37,10 +110,10 @@ def mini_batches(
     shuffled = [base[i] for i in order]
     bounds = [k * len(base) // count for k in range(count + 1)]
     parts = [shuffled[a:b] for a, b in pairwise(bounds)]
-    part_of = {turn: k for k, part in enumerate(parts) for s in part for turn in s.turns}
+    part_of = {i: k for k, part in enumerate(parts) for s in part for i in s.transitions}
     for sample in samples:
         if sample.predicts_only:
-            parts[part_of[sample.turns[0]]].append(sample)
+            parts[part_of[sample.transitions[0]]].append(sample)
     return parts
 
 

@@ -1,13 +1,14 @@
 """THE MAIN PATH: `paw train`, from top to bottom.
 
-    tasks ─ act ─▶ groups ─ judge ─▶ advantages, weights ─ serialise ─▶ samples ─ learn ─▶ policy
-              ▲                                                                               │
-              └───────────────────────────── report: metrics, evaluation, checkpoint ◀────────┘
+    tasks ─ act ▶ groups ─ score ▶ scores ─ judge ▶ weights ─ serialise ▶ samples ─ learn ▶ policy
+             ▲                                                                                │
+             └───────────────────── report: metrics, evaluation, checkpoint ◀─────────────────┘
 
   act        each of G tasks is played n times by the policy: transitions (h_t, a_t, r_t, o_{t+1})
+  score      rows of tokens, and what the models say of the actions before learning
   judge      base algorithm's advantages (Eq. 1); S_alpha by action entropy (Eq. 4); lambda_g from
              the groups' returns (Eq. 10); lambda_g / (G |S_alpha,g|) on each transition (Eq. 11)
-  serialise  rows of token ids, a role and a weight on every token; |o| of Eq. 9 is divided here
+  serialise  a weight on every token of the rows; |o| of Eq. 9 is divided here
   learn      M optimizer steps on weighted sums; one forward pass serves both losses
   report     one line of metrics, trajectories, evaluation, checkpoint
 
@@ -15,11 +16,9 @@ Where the paper is silent or two readings exist, `docs/method.md` lists ours. No
 machines, asynchronous rollouts.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from paw import objective
 from paw.config.tree import Config
 from paw.errors import RunFailure
 from paw.evals import play
@@ -28,14 +27,17 @@ from paw.runs.console import Progress
 from paw.runs.run import InterruptGuard
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
-from paw.train.judge import flatten, judge
+from paw.train.diagnostics import drift, prediction_nll, true_observations
+from paw.train.judge import judge
 from paw.train.learner import NonFinite, Statistics
 from paw.train.metrics import learning_metrics, records, rollout_metrics
-from paw.train.samples import Row, base_rows, choose_targets, make_samples
+from paw.train.prediction.target import choose_targets
+from paw.train.score import flatten, make_rows
+from paw.train.serialise import serialise
 from paw.train.session import Session, open_session
-from paw.types import Group
+from paw.types import Group, TrainingSample
 
-STREAM = 0
+TRAINING_SEEDS = 0
 """Keeps the randomness of training apart from that of evaluation."""
 
 
@@ -72,87 +74,58 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
 
 
 def train_update(session: Session, update: int) -> dict[str, Any]:
-    """Act, judge, serialise, learn: one update. Returns its metrics."""
+    """Act, then learn from it: one update. Returns its metrics."""
     with session.run.stage("act"):  # -> list[Group]
         groups = act(session, update)
     return learn_from(session, update, groups)
 
 
 def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, Any]:
-    """Judge, serialise, learn: what follows from the groups of one update. Returns its metrics."""
-    config, run, learner = session.run.config, session.run, session.learner
-    generator = session.generator(update)
+    """Score, judge, serialise, learn: what follows from the groups of one update."""
+    config, run, policy = session.run.config, session.run, session.learner.policy
+    serializer, generator = session.actor.serializer, session.generator(update)
 
-    with run.stage("judge"):  # over the whole update, never a mini-batch
-        learner.policy.num_forwards = learner.policy.num_rows = 0
-        pool = flatten(groups)
-        if not pool.transitions:
+    with run.stage("score"):  # -> list[Row], Scores
+        policy.num_forwards = policy.num_rows = 0
+        transitions, columns = flatten(groups)
+        if not transitions:
             reasons = {t.failure for g in groups for t in g.trajectories}
             raise RunFailure(
                 f"update {update}: every environment failed: {sorted(map(str, reasons))[0]}"
             )
-        rows = base_rows(pool, session.actor.serializer.append)
-        old = session.old_policy(pool, rows)
-        values = learner.values(rows) if learner.critic is not None else None
-        judgement = judge(
-            pool,
-            old.entropy,
-            None if values is None else torch.tensor(values, dtype=torch.float64),
-            config.algorithm,
-            config.paw,
-            max_return=session.source.max_return,
-            update=update,
-            matched_constant=session.matched_constant,
-            generator=generator,
-        )
+        rows = make_rows(transitions, columns, serializer.append)
+        scores = session.scorer(transitions, rows)
+
+    with run.stage("judge"):  # -> Judgement, over the whole update, never a mini-batch
+        judgement = judge(columns, scores, session.rules, update, generator)
 
     with run.stage("serialise"):  # -> list[TrainingSample]
-        encode = session.actor.serializer.encode
-        targets, changed = choose_targets(pool, judgement, config.paw, encode, generator)
-        samples = make_samples(
-            pool,
-            rows,
-            judgement,
-            targets,
-            old.logprobs,
-            values,
-            session.reference_logprobs(rows),
-            session.actor.serializer.to_user,
-            config.algorithm,
-            config.paw,
-        )
+        targets = choose_targets(transitions, judgement, config.paw, serializer, generator)
+        with_action = config.paw.condition == "action"
+        samples = serialise(rows, scores, judgement, targets, with_action)
 
-    with run.stage("learn"):
-        statistics = Statistics()
-        order = session.generator(update, stream=1)
-        batches = mini_batches(samples, config.optimizer.mini_batches, order)
-        try:
-            for batch in batches:
-                learner.step(
-                    batch,
-                    statistics,
-                    scale=len(batches),
-                    num_transitions=len(pool.transitions),
-                    train_policy=learner.critic is None
-                    or update > config.algorithm.critic_warmup_updates,
-                    diagnose=session.diagnoses(update),
-                )
-        except NonFinite as error:
-            file = run.dump(update, error.samples)
-            raise RunFailure(
-                f"update {update}: {error}; the mini-batch is in {file}, the last good checkpoint "
-                "is untouched: lower optimizer.learning_rate or look at the batch"
-            ) from error
+    diagnosed: dict[str, float | None] = {}
+    if session.diagnoses(update):
+        with run.stage("diagnose"):
+            everything = true_observations(transitions, rows, scores, judgement, serializer)
+            nll = prediction_nll(policy, everything, session.learner.max_tokens)
+            diagnosed["wm/next_observation_nll"] = nll
 
+    with run.stage("learn"):  # -> the policy's new weights
+        statistics = learn(session, update, samples, len(transitions))
+
+    if session.diagnoses(update):
+        with run.stage("diagnose"):
+            diagnosed |= drift(policy, rows, scores, judgement, session.learner.max_tokens)
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
-        run.save_trajectories(update, records(update, groups, pool, judgement, targets))
+        run.save_trajectories(update, records(update, groups, judgement, targets))
     return {
-        **rollout_metrics(groups, session.actor.serializer.format.header_ids),
-        **learning_metrics(pool, judgement, targets, changed, statistics),
-        "model/forwards": learner.policy.num_rows / len(rows),
-        "model/forward_calls": learner.policy.num_forwards,
+        **rollout_metrics(groups, serializer.format.header_ids),
+        **learning_metrics(transitions, columns, judgement, targets, statistics),
+        "model/forwards": policy.num_rows / len(rows),
+        "model/forward_calls": policy.num_forwards,
         "rollout/restarts": session.environments.num_restarts,
-        **kl_after(session, update, rows, old.logprobs, judgement.idle),
+        **diagnosed,
     }
 
 
@@ -166,7 +139,7 @@ def act(session: Session, update: int) -> list[Group]:
             group,
             index,
             environment_seed=seed,
-            sample_seed=(seed, STREAM, update, group, index),
+            sample_seed=(seed, TRAINING_SEEDS, update, group, index),
         )
         for group, task in enumerate(session.tasks(update))
         for index in range(config.rollout.group_size)
@@ -177,26 +150,32 @@ def act(session: Session, update: int) -> list[Group]:
     )
 
 
-def kl_after(
-    session: Session,
-    update: int,
-    rows: list[Row],
-    old: list[list[float]],
-    idle: torch.Tensor,
-) -> dict[str, float | None]:
-    """On diagnostic updates: how far the policy moved, and how far where no reward drove it."""
-    if not session.diagnoses(update):
-        return {}
-    new, _ = session.learner.score(rows, session.learner.policy)
-    drift = [
-        float(objective.kl_estimate(torch.tensor(before), torch.tensor(after)).mean())
-        for before, after in zip(old, new, strict=True)
-    ]
-    undriven = [d for d, still in zip(drift, idle.tolist(), strict=True) if still]
-    return {
-        "policy/kl_after": sum(drift) / len(drift),
-        "policy/kl_after_zero_advantage": sum(undriven) / len(undriven) if undriven else None,
-    }
+def learn(
+    session: Session, update: int, samples: Sequence[TrainingSample], num_transitions: int
+) -> Statistics:
+    """M optimizer steps."""
+    config, learner = session.run.config, session.learner
+    order = session.generator(update, stream=1)
+    batches = mini_batches(samples, config.optimizer.mini_batches, order)
+    warm = learner.critic is None or update > config.algorithm.critic_warmup_updates
+    statistics = Statistics()
+    try:
+        for batch in batches:
+            found = learner.step(
+                batch,
+                scale=len(batches),
+                num_transitions=num_transitions,
+                train_policy=warm,
+                diagnose=session.diagnoses(update),
+            )
+            statistics.merge(found)
+    except NonFinite as error:
+        file = session.run.dump(update, error.samples)
+        raise RunFailure(
+            f"update {update}: {error}; the mini-batch is in {file}, the last good checkpoint "
+            "is untouched: lower optimizer.learning_rate or look at the batch"
+        ) from error
+    return statistics
 
 
 def evaluate(session: Session, update: int) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """One update in numbers (metrics.jsonl) and in full (the trajectory file). Pure."""
 
+import itertools
 from collections.abc import Sequence, Set
 from typing import Any
 
 from paw.text.parse import writes_observation
-from paw.train.judge import Judgement, TransitionPool, is_usable
 from paw.train.learner import Statistics
-from paw.train.samples import Target
-from paw.types import Group, Transition
+from paw.train.score import is_usable
+from paw.types import Columns, Group, Judgement, Targets, Transition
 
 
 def rollout_metrics(
@@ -35,35 +35,33 @@ def rollout_metrics(
 
 
 def learning_metrics(
-    pool: TransitionPool,
+    transitions: Sequence[Transition],
+    columns: Columns,
     judgement: Judgement,
-    targets: dict[int, Target],
-    changed_fraction: float,
+    targets: Targets,
     statistics: Statistics,
 ) -> dict[str, float | None]:
     """What was learned from it; None where there was nothing to measure."""
     mean, total, sums = statistics.mean, statistics.total, statistics.sums
     num_selected = int(judgement.selected.sum())
-    cut = [t.num_cut_tokens for i, t in enumerate(pool.transitions) if i in targets]
+    cut = [transitions[i].num_cut_tokens for i in targets.by_transition]
     metrics: dict[str, float | None] = {
         "policy/loss": total("policy_loss"),
         "policy/kl": mean("kl", "action_tokens"),
-        "policy/kl_zero_advantage": mean("idle_kl", "idle_tokens")
-        if total("idle_tokens")
-        else None,
+        "policy/kl_zero_advantage": mean("zero_advantage_kl", "zero_advantage_tokens"),
         "policy/clipped_fraction": mean("clipped", "action_tokens"),
         "policy/entropy": mean("entropy", "action_tokens"),
         "policy/gradient_norm": mean("gradient_norm", "steps"),
-        "wm/loss": total("wm_loss"),
+        "wm/loss": total("wm_loss") if total("target_tokens") else None,
         "wm/group_weight_mean": float(judgement.group_weights.mean()),
         "wm/selected_transitions": num_selected,
-        "wm/selected_fraction": num_selected / max(int(pool.candidates.sum()), 1),
-        "wm/weighted_transitions": len(targets),
+        "wm/selected_fraction": num_selected / max(int(columns.candidates.sum()), 1),
+        "wm/weighted_transitions": len(targets.by_transition),
         "wm/clipped_token_fraction": mean("masked_targets", "target_tokens"),
         "wm/nll": mean("target_nll", "target_tokens"),
         "wm/target_tokens": total("target_tokens"),
         "wm/cut_targets": sum(c > 0 for c in cut),
-        "wm/changed_target_fraction": changed_fraction,
+        "wm/changed_target_fraction": targets.changed_fraction,
         "tokens/trained": total("tokens"),
     }
     if "ref_kl" in sums:
@@ -80,17 +78,16 @@ def learning_metrics(
 def records(
     update: int,
     groups: Sequence[Group],
-    pool: TransitionPool,
     judgement: Judgement,
-    targets: dict[int, Target],
+    targets: Targets,
 ) -> list[dict[str, Any]]:
     """One JSON-able object per trajectory, with what was decided about each turn."""
-    in_pool = iter(range(len(pool.transitions)))
+    number = itertools.count()
     advantages, selected = judgement.advantages.tolist(), judgement.selected.tolist()
 
     def turn(transition: Transition, at: int | None) -> dict[str, Any]:
         action = transition.action
-        target = None if at is None else targets.get(at)
+        target = None if at is None else targets.by_transition.get(at)
         return {
             "observation": transition.observation,
             "commands": transition.commands,
@@ -126,7 +123,7 @@ def records(
             "score": t.score,
             "failure": t.failure,
             "prompt_limit": t.prompt_limit,
-            "turns": [turn(x, next(in_pool) if is_usable(t) else None) for x in t.transitions],
+            "turns": [turn(x, next(number) if is_usable(t) else None) for x in t.transitions],
         }
         for g in groups
         for t in g.trajectories

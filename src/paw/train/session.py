@@ -1,14 +1,12 @@
 """Builds what the loop runs on; every choice of the configuration is made here, once."""
 
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from paw import objective
 from paw.config.tree import Config
 from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
@@ -27,28 +25,13 @@ from paw.rollout.pool import EnvironmentPool
 from paw.runs.layout import newest_checkpoint, resolve_model
 from paw.runs.run import Run, read_metrics
 from paw.text.tokenizer import load_tokenizer
+from paw.train.advantages import ALGORITHMS
 from paw.train.checkpoint import restore, way_back
-from paw.train.judge import TransitionPool
+from paw.train.judge import Rules
 from paw.train.learner import Learner
-from paw.train.samples import Row
+from paw.train.losses import choose_losses
+from paw.train.score import Scorer
 from paw.types import Task
-
-LEARNS_FROM = {
-    "grpo": "nothing from rewards",
-    "rloo": "nothing from rewards",
-    "gigpo": "from rewards only where an episode comes back to an observation",
-}
-"""What is left of an algorithm with groups of one."""
-
-
-@dataclass(frozen=True, slots=True)
-class OldPolicy:
-    """The policy at the start of the update, at the action tokens."""
-
-    logprobs: list[list[float]]
-    """[P] of [A]"""
-    entropy: torch.Tensor
-    """[P] mean over each action's tokens: the score of Eq. 4"""
 
 
 @dataclass(slots=True)
@@ -61,8 +44,8 @@ class Session:
     actor: Actor
     source: TaskSource
     environments: EnvironmentPool
-    old_policy: Callable[[TransitionPool, Sequence[Row]], OldPolicy]
-    matched_constant: float | None
+    scorer: Scorer
+    rules: Rules
     first_update: int
     """Updates already made."""
 
@@ -74,11 +57,6 @@ class Session:
             epoch, at = divmod(position, size)
             chosen.append(self.source[_permutation(size, self.run.config.run.seed, epoch)[at]])
         return chosen
-
-    def reference_logprobs(self, rows: Sequence[Row]) -> list[list[float]] | None:
-        """[P] of [A] under the reference policy; None without a KL loss."""
-        reference = self.learner.reference
-        return None if reference is None else self.learner.score(rows, reference)[0]
 
     def diagnoses(self, update: int) -> bool:
         """Is `update` one of the diagnostic ones?"""
@@ -107,10 +85,11 @@ def open_session(config: Config) -> Session:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     source = open_source(config)
-    if config.rollout.group_size == 1 and config.algorithm.name in LEARNS_FROM:
+    alone = ALGORITHMS[config.algorithm.name].learns_alone
+    if config.rollout.group_size == 1 and alone is not None:
         warn(
             "rollout.group_size = 1: a group of one has advantage 0, so "
-            f"{config.algorithm.name} learns {LEARNS_FROM[config.algorithm.name]}"
+            f"{config.algorithm.name} learns {alone}"
         )
     model_path = resolve_model(config.model.path)
     policy, tokenizer = load_policy(config, model_path), load_tokenizer(model_path)
@@ -131,12 +110,13 @@ def _begin(
     """What open_session does once the run directory is ours: go on from its newest checkpoint."""
     config = run.config
     checkpoint = newest_checkpoint(run.checkpoints)
-    critic = Critic.from_policy(policy) if config.algorithm.name == "ppo" else None
+    algorithm, optimizer = config.algorithm, config.optimizer
+    critic = Critic.from_policy(policy) if ALGORITHMS[algorithm.name].needs_critic else None
     if checkpoint is not None and not config.model.lora_rank:
         with way_back(checkpoint):
             policy = load_policy(config, str(checkpoint))
-    reference = load_policy(config, path, lora=False) if config.algorithm.kl_coefficient else None
-    learner = Learner(policy, critic, reference, config.optimizer, config.algorithm, config.paw)
+    losses = choose_losses(algorithm, config.paw)
+    learner = Learner(policy, critic, losses, optimizer, algorithm.critic_learning_rate)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
     run.rewind(first)
     run.track()
@@ -147,39 +127,17 @@ def _begin(
         actor=Actor(config, policy, tokenizer),
         source=source,
         environments=open_pool(config),
-        old_policy=choose_old_policy(config, learner),
-        matched_constant=matched_constant(config),
+        scorer=Scorer(
+            policy,
+            critic,
+            load_policy(config, path, lora=False) if algorithm.kl_coefficient else None,
+            scores_actions=algorithm.old_logprobs == "score",
+            full_entropy=config.paw.entropy == "full",
+            max_tokens=optimizer.tokens_per_micro_batch,
+        ),
+        rules=Rules(algorithm, config.paw, source.max_return, matched_constant(config)),
         first_update=first,
     )
-
-
-def choose_old_policy(
-    config: Config, learner: Learner
-) -> Callable[[TransitionPool, Sequence[Row]], OldPolicy]:
-    """Where old log-probs and entropy come from: the sampler, or one scoring pass."""
-    full = config.paw.entropy == "full"
-
-    def make(logprobs: list[list[float]], entropies: Sequence[Sequence[float]]) -> OldPolicy:
-        tokens = [torch.tensor(x, dtype=torch.float64) for x in (entropies if full else logprobs)]
-        if not full:
-            tokens = [objective.sampled_token_entropy(x) for x in tokens]
-        means = [x.mean() if len(x) else torch.zeros((), dtype=torch.float64) for x in tokens]
-        return OldPolicy(logprobs, torch.stack(means))
-
-    def from_rollout(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
-        actions = [t.action for t in pool.transitions]
-        entropies = [a.entropies for a in actions if a.entropies is not None]
-        if full and len(entropies) < len(actions):
-            raise UserError(
-                'the sampler returns no entropy: set algorithm.old_logprobs = "score" or '
-                'paw.entropy = "sampled"'
-            )
-        return make([list(a.logprobs) for a in actions], entropies)
-
-    def from_score(pool: TransitionPool, rows: Sequence[Row]) -> OldPolicy:
-        return make(*learner.score(rows, learner.policy))
-
-    return from_rollout if config.algorithm.old_logprobs == "rollout" else from_score
 
 
 def matched_constant(config: Config) -> float | None:

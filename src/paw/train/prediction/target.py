@@ -1,0 +1,100 @@
+"""What is predicted: o_{t+1}, or a placebo."""
+
+from collections.abc import Callable, Mapping, Sequence
+from zlib import crc32
+
+import torch
+
+from paw.config.tree import PawConfig
+from paw.text.dialogue import Serializer
+from paw.types import Judgement, SampledAction, Target, Targets, Transition
+
+Tokens = tuple[int, ...]
+NOTHING = SampledAction((), (), None, finished=False)
+"""What stands before a target that is predicted without its action."""
+
+
+def choose_targets(
+    transitions: Sequence[Transition],
+    judgement: Judgement,
+    paw: PawConfig,
+    serializer: Serializer,
+    generator: torch.Generator,
+) -> Targets:
+    """The target of every transition with a weight."""
+    weights = judgement.transition_weights.tolist()
+    true = {i: transitions[i].next_observation_ids for i, w in enumerate(weights) if w != 0}
+
+    def current(index: int) -> Tokens:
+        return serializer.encode(transitions[index].observation)[: paw.max_observation_tokens]
+
+    ids = TARGETS[paw.target](true, current, generator)
+    targets = {}
+    for i, target in ids.items():
+        action = transitions[i].action if paw.condition == "action" else NOTHING
+        targets[i] = Target(target, weights[i] / len(target), serializer.to_user(action))
+    changed = sum(ids[i] != true[i] for i in true)
+    return Targets(targets, changed / len(true) if true else 0.0)
+
+
+def shuffled(
+    true: Mapping[int, Tokens], current: Callable[[int], Tokens], generator: torch.Generator
+) -> dict[int, Tokens]:
+    """Each transition trades its observation with another of different text and near length.
+
+    A permutation that changes as many texts as any can: none meets itself unless one makes up more
+    than half of them; then as few stay as can be.
+    """
+    # By length; equal lengths in an order that has nothing to do with what the texts say.
+    order = sorted(true, key=lambda i: (len(true[i]), crc32(repr(true[i]).encode()), true[i], i))
+    pairs: list[tuple[int, int]] = []
+    waiting: list[int] = []  # of one text always
+    for i in order:
+        if waiting and true[waiting[-1]] != true[i]:
+            pairs.append((waiting.pop(), i))
+        else:
+            waiting.append(i)
+    result = dict(true)
+    for a, b in pairs:
+        result[a], result[b] = true[b], true[a]
+    if not waiting:
+        return result
+    # What waits has one text: it trades with the pairs that this text is no part of.
+    text = true[waiting[0]]
+    foreign = [pair for pair in pairs if text not in (true[pair[0]], true[pair[1]])]
+    foreign.sort(key=lambda pair: abs(len(true[pair[0]]) - len(text)))
+    for a, b in foreign:
+        if not waiting:
+            break
+        first = waiting.pop()
+        if waiting:  # two for two
+            second = waiting.pop()
+            result[first], result[second] = true[a], true[b]
+            result[a] = result[b] = text
+        else:  # a cycle of three
+            result[first], result[a], result[b] = true[a], true[b], text
+    return result
+
+
+def random_tokens(
+    true: Mapping[int, Tokens], current: Callable[[int], Tokens], generator: torch.Generator
+) -> dict[int, Tokens]:
+    """As many tokens, drawn from those that occur in the update's targets."""
+    vocabulary = sorted({token for target in true.values() for token in target})
+    result = {}
+    for i, target in true.items():
+        draw = torch.randint(len(vocabulary), (len(target),), generator=generator)
+        result[i] = tuple(vocabulary[j] for j in draw.tolist())
+    return result
+
+
+TARGETS: dict[
+    str,
+    Callable[[Mapping[int, Tokens], Callable[[int], Tokens], torch.Generator], dict[int, Tokens]],
+] = {
+    "next": lambda true, current, generator: dict(true),
+    "shuffled": shuffled,
+    "random": random_tokens,
+    "repeat_current": lambda true, current, generator: {i: current(i) or true[i] for i in true},
+}
+"""(o_{t+1} by transition, o_t of a transition, generator) -> targets by transition."""

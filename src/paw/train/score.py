@@ -1,0 +1,171 @@
+"""Score: rows of tokens, and what the models say of them before any learning.
+
+Nothing here costs a forward pass that PaW alone would need: old log-probs and entropies come from
+the sampler, or from the scoring pass that several optimizer steps need anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paw import objective
+from paw.errors import UserError
+from paw.model.critic import Critic
+from paw.model.packing import pack
+from paw.model.policy import Policy
+from paw.train.batching import micro_batches
+from paw.types import Columns, Group, Role, Row, Scores, Trajectory, Transition
+
+
+def is_usable(trajectory: Trajectory) -> bool:
+    """Trained on and counted: its environment did not fail."""
+    return trajectory.failure is None and len(trajectory.transitions) > 0
+
+
+def flatten(groups: Sequence[Group]) -> tuple[list[Transition], Columns]:
+    """Every usable trajectory's transitions, without failed ones and empty groups: [P]."""
+    used = [[t for t in group.trajectories if is_usable(t)] for group in groups]
+    used = [members for members in used if members]
+    trajectories = [(g, t) for g, members in enumerate(used) for t in members]
+    places = [
+        (n, turn, g, transition)
+        for n, (g, trajectory) in enumerate(trajectories)
+        for turn, transition in enumerate(trajectory.transitions)
+    ]
+    transitions = [place[3] for place in places]
+    columns = Columns(
+        trajectory=_index([place[0] for place in places]),
+        turn=_index([place[1] for place in places]),
+        group=_index([place[2] for place in places]),
+        rewards=_column([t.reward for t in transitions]),
+        penalties=_column([t.penalty for t in transitions]),
+        candidates=torch.tensor([bool(t.next_observation_ids) for t in transitions]),
+        num_action_tokens=_index([len(t.action.token_ids) for t in transitions]),
+        observations=tuple(t.observation for t in transitions),
+        returns=_column([t.return_ for _, t in trajectories]),
+        trajectory_group=_index([g for g, _ in trajectories]),
+    )
+    return transitions, columns
+
+
+def make_rows(transitions: Sequence[Transition], columns: Columns, append: bool) -> list[Row]:
+    """`window`: a row per transition. `append`: a row per trajectory."""
+    if not append:
+        return [_row([i], [t]) for i, t in enumerate(transitions)]
+    members: list[list[int]] = [[] for _ in range(len(columns.returns))]
+    for i, trajectory in enumerate(columns.trajectory.tolist()):
+        members[trajectory].append(i)
+    return [_row(m, [transitions[i] for i in m]) for m in members]
+
+
+def _row(indices: Sequence[int], transitions: Sequence[Transition]) -> Row:
+    ids: list[int] = []
+    roles: list[int] = []
+    starts, ends = [], []
+    for transition in transitions:
+        action = transition.action.token_ids
+        ids += transition.context_ids
+        roles += transition.context_roles
+        starts.append(len(ids))
+        ids += action
+        roles += [int(Role.ACTION)] * len(action)
+        ends.append(len(ids))
+    return Row(tuple(ids), tuple(roles), tuple(indices), tuple(starts), tuple(ends))
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Asks the models; which of them, and for what, is chosen once.
+
+    Attributes:
+        scores_actions: old log-probs and entropies from a pass of `policy`, not from the sampler.
+        full_entropy: of the whole distribution; else the sampled token's -q log q.
+        max_tokens: of one forward pass.
+    """
+
+    policy: Policy
+    critic: Critic | None
+    reference: Policy | None
+    scores_actions: bool
+    full_entropy: bool
+    max_tokens: int
+
+    def __call__(self, transitions: Sequence[Transition], rows: Sequence[Row]) -> Scores:
+        """[P] of everything that judging and learning ask."""
+        if self.scores_actions:
+            logprobs, entropies = score_actions(self.policy, rows, self.max_tokens)
+        else:
+            logprobs = [list(t.action.logprobs) for t in transitions]
+            entropies = [t.action.entropies for t in transitions]
+        values, reference = None, None
+        if self.critic is not None:
+            values = score_prompts(self.critic, rows, self.max_tokens)
+        if self.reference is not None:
+            reference = score_actions(self.reference, rows, self.max_tokens)[0]
+        return Scores(logprobs, self._means(logprobs, entropies), values, reference)
+
+    def _means(
+        self, logprobs: Sequence[Sequence[float]], entropies: Sequence[Sequence[float] | None]
+    ) -> Tensor:
+        """[P] mean entropy of each action's tokens; 0 for an action without tokens."""
+        means = []
+        for action, entropy in zip(logprobs, entropies, strict=True):
+            if not self.full_entropy:
+                tokens = objective.sampled_token_entropy(_column(action))
+            elif entropy is None:
+                raise UserError(
+                    'the sampler returns no entropy: set algorithm.old_logprobs = "score" or '
+                    'paw.entropy = "sampled"'
+                )
+            else:
+                tokens = _column(entropy)
+            means.append(tokens.mean() if len(tokens) else tokens.new_zeros(()))
+        return torch.stack(means)
+
+
+@torch.no_grad()
+def score_actions(
+    policy: Policy, rows: Sequence[Row], max_tokens: int
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Log-probs and full entropies of every action token: ([P] of [A], [P] of [A])."""
+    logprobs: dict[int, list[float]] = {}
+    entropies: dict[int, list[float]] = {}
+    for batch in micro_batches(rows, max_tokens):
+        packed = pack([r.token_ids for r in batch], policy.device)
+        spans, positions = [], []
+        for row, offset in zip(batch, packed.boundaries, strict=False):
+            ends = zip(row.transitions, row.action_starts, row.action_ends, strict=True)
+            for transition, start, end in ends:
+                spans.append((transition, len(positions), len(positions) + end - start))
+                positions += range(offset + start, offset + end)
+        found = policy.logprobs(packed, torch.tensor(positions, device=policy.device))
+        flat, entropy = (x.tolist() for x in found)
+        for transition, start, end in spans:
+            logprobs[transition] = flat[start:end]
+            entropies[transition] = entropy[start:end]
+    order = sorted(logprobs)
+    return [logprobs[i] for i in order], [entropies[i] for i in order]
+
+
+@torch.no_grad()
+def score_prompts(critic: Critic, rows: Sequence[Row], max_tokens: int) -> Tensor:
+    """The critic's value of each transition's prompt: [P] float64."""
+    values: dict[int, float] = {}
+    for batch in micro_batches(rows, max_tokens):
+        packed = pack([r.token_ids for r in batch], critic.device)
+        offsets = zip(batch, packed.boundaries, strict=False)
+        positions = [offset + start - 1 for r, offset in offsets for start in r.action_starts]
+        found = critic.values(packed, torch.tensor(positions, device=critic.device))
+        members = [i for r in batch for i in r.transitions]
+        values.update(zip(members, found.tolist(), strict=True))
+    return _column([values[i] for i in sorted(values)])
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _index(values: Sequence[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.long)
