@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 LEVEL = {
-    "__init__": 0, "types": 0, "errors": 0, "objective": 0,
+    "__init__": 0, "types": 0, "errors": 0, "style": 0, "objective": 0,
     "config": 1, "envs": 1, "text": 1, "model": 1,
     "rollout": 2, "runs": 2, "evals": 3, "train": 4, "imitate": 5,
     "compare": 6, "report": 6, "integrations": 6, "commands": 7, "cli": 8, "__main__": 8,
@@ -97,10 +97,26 @@ DENSE = "envs/retrieval/dense.py"
 
 def test_environments_know_no_torch():
     for file in FILES:
-        if room(file) in ("envs", "types", "errors") and name(file) != DENSE:
+        if room(file) in ("envs", "types", "errors", "style") and name(file) != DENSE:
             assert not packages(imports(file)) & {"torch", "transformers"}, name(file)
             early = imports(file, at_start_only=True)
             assert not any(m.startswith("paw.envs.retrieval.dense") for m in early), name(file)
+
+
+MAY_NAME_BENCHMARKS = {
+    "config/tree.py": {"household"},  # the defaults of env.name and model.path
+    "commands/doctor.py": {"household", "webshop"},  # the shipped policy and an extra
+}
+
+
+def test_only_environments_name_benchmarks():
+    """What is particular to one stands in its folder: `TaskSource.style`. Docstrings may name."""
+    benchmarks = {"household", "alfworld", "webshop", "search_qa"}
+    for file in FILES:
+        if room(file) != "envs":
+            used = {n.value for n in ast.walk(TREES[file]) if isinstance(n, ast.Constant)}
+            named = benchmarks & {value for value in used if isinstance(value, str)}
+            assert named <= MAY_NAME_BENCHMARKS.get(name(file), set()), f"{name(file)}: {named}"
 
 
 def test_only_text_makes_tokenizers():

@@ -1,8 +1,10 @@
 import pytest
 from fake_endpoint import ADMISSIBLE, answer
 
+from paw.envs.alfworld import Alfworld
 from paw.envs.base import Observation
 from paw.envs.household import Household
+from paw.envs.search_qa import SearchQA
 from paw.errors import UserError
 from paw.evals.agents import Plain, React, Turn, expert_example, reflection_messages
 from paw.evals.endpoint import Reply, _reply
@@ -10,6 +12,7 @@ from paw.text import prompts
 from paw.text.prompts import Seen
 from paw.types import Task
 
+STYLE = Alfworld.style
 TASK = Task("valid/1", "heat", "heat some mug and put it in cabinet.")
 HERE = Observation("You arrive at fridge 1.", ("open fridge 1", "look", "help"))
 PAST = [Turn(f"o{i}", f"Thought: t{i}\nAction: c{i}", f"c{i}") for i in range(3)]
@@ -17,11 +20,11 @@ PAST = [Turn(f"o{i}", f"Thought: t{i}\nAction: c{i}", f"c{i}") for i in range(3)
 
 def test_plain_asks_what_training_asks():
     """History 2: turns 2 and 3 of the three are shown."""
-    (message,) = Plain("household", 2).messages(TASK, PAST, HERE)
+    (message,) = Plain(STYLE, 2).messages(TASK, PAST, HERE)
     assert message == {
         "role": "user",
         "content": prompts.window(
-            "household", TASK, [Seen("o1", "c1"), Seen("o2", "c2")], 3, HERE.text, HERE.commands
+            STYLE, TASK, [Seen("o1", "c1"), Seen("o2", "c2")], 3, HERE.text, HERE.commands
         ),
     }
     assert "[Observation 2: 'o1', Command 2: 'c1']" in message["content"]
@@ -29,7 +32,7 @@ def test_plain_asks_what_training_asks():
 
 
 def test_plain_without_history():
-    (message,) = Plain("household", 0).messages(TASK, PAST, HERE)
+    (message,) = Plain(STYLE, 0).messages(TASK, PAST, HERE)
     assert "o2" not in message["content"]
 
 
@@ -45,13 +48,13 @@ def test_plain_without_history():
     ],
 )
 def test_plain_reads_as_training_reads(reply, command, well_formed):
-    agent = Plain("household", 2)
+    agent = Plain(STYLE, 2)
     parsed = agent.parse(agent.response(reply))
     assert (parsed.command, parsed.well_formed) == (command, well_formed)
 
 
 def test_plain_in_search_qa():
-    agent = Plain("search_qa", 4)
+    agent = Plain(SearchQA.style, 4)
     (message,) = agent.messages(Task("q", "nq", "who?"), [], Observation("who?"))
     assert "<search> query </search>" in message["content"]
     assert agent.parse("<search> him </search>").command == "<search> him </search>"
@@ -59,7 +62,7 @@ def test_plain_in_search_qa():
 
 def test_react_conversation_grows():
     """Three past turns and the present: u a u a u a u; commands only at the end."""
-    messages = React("household").messages(TASK, PAST, HERE)
+    messages = React(STYLE).messages(TASK, PAST, HERE)
     assert [m["role"] for m in messages] == ["user", "assistant"] * 3 + ["user"]
     assert [m["content"] for m in messages[1::2]] == [t.response for t in PAST]
     assert messages[2]["content"] == "Observation: o1"
@@ -71,7 +74,7 @@ def test_react_conversation_grows():
 
 
 def test_react_keeps_empty_responses_apart():
-    messages = React("household").messages(TASK, [Turn("o", "", "")], HERE)
+    messages = React(STYLE).messages(TASK, [Turn("o", "", "")], HERE)
     assert messages[1]["content"] == "Thought:"
 
 
@@ -91,18 +94,18 @@ def test_react_keeps_empty_responses_apart():
     ],
 )
 def test_react_command(text, command):
-    agent = React("household")
+    agent = React(STYLE)
     parsed = agent.parse(agent.response(Reply(text)))
     assert (parsed.command, parsed.well_formed) == (command, bool(command))
 
 
 def test_react_history_holds_no_invented_observation():
-    response = React("household").response(Reply("Thought: a\nAction: look\nObservation: a lie"))
+    response = React(STYLE).response(Reply("Thought: a\nAction: look\nObservation: a lie"))
     assert response == "Thought: a\nAction: look"
 
 
 def test_react_in_search_qa():
-    agent = React("search_qa")
+    agent = React(SearchQA.style)
     (message,) = agent.messages(Task("q", "nq", "who?"), [], Observation("who?", ("<x>",)))
     assert "<answer> answer </answer>" in message["content"]
     assert "admissible" not in message["content"]
@@ -112,7 +115,7 @@ def test_react_in_search_qa():
 
 
 def test_reflections_are_read_and_the_oldest_forgotten():
-    first = React("household").messages(TASK, [], HERE, ["one", "two\nlines", "three", "four"])[0]
+    first = React(STYLE).messages(TASK, [], HERE, ["one", "two\nlines", "three", "four"])[0]
     assert "- two lines\n- three\n- four" in first["content"]
     assert "one" not in first["content"].partition("What you wrote")[2].partition("Your task")[0]
 
@@ -133,9 +136,7 @@ def test_expert_example_is_a_won_episode_of_the_kind():
     assert "\nAction: move " in example, "the wording of ALFWorld 2.1.2"
     other = expert_example(source, kind, 30, frozenset([task.id]))
     assert other != example
-    shown = React("household", {kind: example}).messages(
-        Task("v", kind, "x."), [], Observation("here")
-    )
+    shown = React(STYLE, {kind: example}).messages(Task("v", kind, "x."), [], Observation("here"))
     assert example in shown[0]["content"]
 
 
@@ -156,7 +157,7 @@ def test_no_expert(monkeypatch):
 
 
 def test_fake_reads_the_commands_back():
-    shown = prompts.admissible(HERE.commands, "household")
+    shown = prompts.admissible(HERE.commands, STYLE)
     found = ADMISSIBLE.search(HERE.text + shown)
     assert found and found[1] == "'open fridge 1', 'look'"
     assert _reply(answer("x")).text == "x"

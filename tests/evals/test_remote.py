@@ -28,7 +28,7 @@ def play(fake, path=None, *, episodes=4, concurrency=4, tries=2, on_episode=None
     """Records and the result of some household episodes, environments in this process."""
     setup = Setup(**(SETUP | changes))
     source = Household("valid")
-    agent = Plain("household", 2) if setup.agent == "plain" else React("household")
+    agent = Plain(Household.style, 2) if setup.agent == "plain" else React(Household.style)
     endpoint = Endpoint(fake.base, "small", key=None, tries=tries, backoff=0.01, timeout=5)
     journal = Journal(path, settings_of(setup, source)) if path else None
     try:
@@ -132,7 +132,7 @@ def test_a_failed_environment_is_masked():
     with FakeEndpoint(react_expert) as fake:
         endpoint = Endpoint(fake.base, "small")
         with Broken("household", "valid", {}, workers=0) as environments:
-            player = Player(setup, source, React("household"), endpoint, environments)
+            player = Player(setup, source, React(Household.style), endpoint, environments)
             records = play_all(player, None, episodes=2, concurrency=2)
     assert records[0]["failure"].startswith("environment: KeyError")
     assert records[1]["success"]
@@ -199,7 +199,8 @@ from paw.rollout.pool import EnvironmentPool
 base, path, setup, settings = json.loads(sys.argv[1])
 with EnvironmentPool("household", "valid", {}, workers=0) as environments:
     endpoint = Endpoint(base, "small")
-    player = Player(Setup(**setup), Household("valid"), React("household"), endpoint, environments)
+    react = React(Household.style)
+    player = Player(Setup(**setup), Household("valid"), react, endpoint, environments)
     play_all(player, Journal(Path(path), settings), episodes=8, concurrency=2)
 """
 

@@ -3,6 +3,7 @@
 import pytest
 from tests.text.templates import LLAMA, QWEN3, QWEN25, REVERSED, chat_tokenizer
 
+from paw.envs.household import Household
 from paw.errors import UserError
 from paw.text.dialogue import Serializer
 from paw.text.turns import turn_format
@@ -14,7 +15,7 @@ TASK = Task("t", "kind", "put a mug in the fridge.")
 def serializer(tokenizer, context="append", response_format="command", **options):
     settings = {"history_turns": 2, "max_prompt_tokens": 4000, "max_observation_tokens": 512}
     return Serializer(
-        tokenizer, "household", context=context, response_format=response_format,
+        tokenizer, Household.style, context=context, response_format=response_format,
         **(settings | options),
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from paw.envs.base import Observation, StepResult
 from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import Failure
 from paw.rollout.sampler import SampleRequest
+from paw.style import Style
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import make_tokenizer
 from paw.types import Role, SampledAction, Task, Trajectory
@@ -24,7 +25,7 @@ def serializer(context: str, **options) -> Serializer:
         "max_prompt_tokens": 200,
         "max_observation_tokens": 100,
     }
-    return Serializer(TOKENIZER, "scripted", context=context, **(settings | options))
+    return Serializer(TOKENIZER, Style(), context=context, **(settings | options))
 
 
 class ScriptedSampler:

@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from paw.evals.agents import Agent
     from paw.evals.remote import Setup
 
-PAPER: dict[str, dict[str, Any]] = {
-    "household": {"rollout": {"max_turns": 20}},
-    "alfworld": {"rollout": {"max_turns": 50}},
-    "webshop": {"rollout": {"max_turns": 15}},
-    "search_qa": {
-        "rollout": {"max_turns": 4, "history_turns": 4},
-        "eval": {"temperature": 0.0},
-    },
-}
-"""What differs from the defaults per environment (Table 5 of the paper; the household: as its
-policy was made). A model behind an endpoint has no card that would say so."""
-
 KEYS = (
     "rollout.max_turns", "rollout.history_turns", "rollout.max_response_tokens",
     "rollout.validity", "rollout.workers", "rollout.step_seconds",
@@ -189,7 +177,8 @@ def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
     flags = [*keys, "--env.name", known.env]
     for key, value in (("env.data_dir", known.data_dir), ("eval.temperature", known.temperature)):
         flags += [] if value is None else [f"--{key}", str(value)]
-    config = resolve([], flags, PAPER.get(known.env))
+    protocol = envs.style(known.env).protocol  # a model behind an endpoint has no card
+    config = resolve([], flags, {name: dict(table) for name, table in protocol.items()})
     check_options(envs.factory(config.env.name), config)
     return config
 
@@ -231,7 +220,7 @@ def _agent(setup: "Setup", source: "TaskSource", episodes: int) -> "Agent":
     from paw.evals.agents import Plain, React, expert_example
 
     if setup.agent == "plain":
-        return Plain(setup.env, setup.history_turns)
+        return Plain(envs.style(setup.env), setup.history_turns)
     examples = {}
     if setup.shots:
         tasks = [source[i] for i in range(min(episodes, len(source)))]
@@ -241,4 +230,4 @@ def _agent(setup: "Setup", source: "TaskSource", episodes: int) -> "Agent":
             kind: expert_example(training, kind, setup.max_turns, avoid)
             for kind in sorted({task.kind for task in tasks})
         }
-    return React(setup.env, examples)
+    return React(envs.style(setup.env), examples)

@@ -12,6 +12,7 @@ from typing import Any
 
 from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSource
 from paw.errors import UserError, nearest
+from paw.style import Style
 from paw.types import Task
 
 __all__ = [
@@ -19,20 +20,14 @@ __all__ = [
     "Expert",
     "Observation",
     "StepResult",
+    "Style",
     "Task",
     "TaskSource",
     "factory",
     "make",
     "names",
+    "style",
 ]
-
-VALIDATION = {
-    "household": "valid",
-    "alfworld": "valid_seen",
-    "webshop": "dev",
-    "search_qa": "nq",
-}
-"""Split on which training evaluates unless told otherwise."""
 
 BUILT_IN = {
     "household": "paw.envs.household:Household",
@@ -68,12 +63,27 @@ def factory(name: str) -> Callable[..., TaskSource]:
         raise UserError(f"environment {name!r}: {module} has no {attribute!r}") from error
 
 
+def style(name: str) -> Style:
+    """How an environment is asked, read and scored: its factory's attribute `style`.
+
+    Raises:
+        UserError: no such environment, or an attribute of another type.
+    """
+    found = getattr(factory(name), "style", Style())
+    if not isinstance(found, Style):
+        raise UserError(
+            f"environment {name!r}: its style is a {type(found).__name__}, not a paw.envs.Style"
+        )
+    return found
+
+
 def make(name: str, split: str | None = None, **options: Any) -> TaskSource:
     """Open the tasks of one split; `split=None` takes the environment's first (training) split.
 
     Raises:
         UserError: unknown name, split or option (with the nearest known one), missing data, or a
-            factory that cannot be called with `split` and makes no TaskSource.
+            factory that cannot be called with `split`, makes no TaskSource, or does not show the
+            style of the tasks that it makes.
     """
     build = factory(name)
     rule = "a factory takes `split` and keyword options and returns a TaskSource"
@@ -88,6 +98,14 @@ def make(name: str, split: str | None = None, **options: Any) -> TaskSource:
     source = build(**options)
     if not isinstance(source, TaskSource):
         raise UserError(f"environment {name!r} made a {type(source).__name__}; {rule}")
+    shown = style(name)
+    if source.style != shown:
+        if source.style != Style():
+            raise UserError(
+                f"environment {name!r}: its tasks have another style than its factory; give the "
+                "factory the attribute `style` as well, which counts before there are tasks"
+            )
+        source.style = shown
     return source
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
+from paw.style import Style
 from paw.types import Task
 
 
@@ -101,12 +102,15 @@ class TaskSource(Sequence[Task]):
     """The tasks of one split, in a stable order with stable ids, and how to open them.
 
     Subclasses set `name`, `split`, `max_return` and define `__len__`, `task(index)` and `open`.
-    Picklable: a worker process gets its own copy. `expert` is optional.
+    Picklable: a worker process gets its own copy. `style` and `expert` are optional.
     """
 
     name: str
     split: str
     max_return: float
+    style: Style = Style()
+    """How the environment is asked, read and scored; set in the class, as it counts before there
+    are any tasks."""
 
     def __len__(self) -> int:
         raise NotImplementedError

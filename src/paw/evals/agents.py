@@ -14,6 +14,7 @@ from typing import Protocol
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
 from paw.evals.endpoint import Message, Reply
+from paw.style import Style
 from paw.text import prompts
 from paw.text.parse import Parsed, parse_response
 from paw.text.prompts import Seen
@@ -36,10 +37,6 @@ REACT_RULE = (
     "behind it:\nThought: what you know now and what to do next\nAction: {command}\n"
     "You then read what the command did."
 )
-REACT_COMMAND = {
-    "search_qa": "<search> query </search>, or <answer> answer </answer> when you know enough (a "
-    "few words, without explanation)"
-}
 REFLECT = (
     "You tried a task and failed. Below are the task and the record of the attempt. Do not "
     "summarise it. Say in a few sentences what went wrong and give a short plan, with the commands "
@@ -81,8 +78,8 @@ class Agent(Protocol):
 class Plain:
     """One prompt a turn: instruction, the last turns, the observation, the admissible commands."""
 
-    def __init__(self, environment: str, history_turns: int) -> None:
-        self._environment = environment
+    def __init__(self, style: Style, history_turns: int) -> None:
+        self._style = style
         self._history_turns = history_turns
 
     def messages(
@@ -96,7 +93,7 @@ class Plain:
         recent = past[max(0, len(past) - self._history_turns) :]
         history = [Seen(turn.observation, turn.command) for turn in recent]
         prompt = prompts.window(
-            self._environment, task, history, len(past), observation.text, observation.commands
+            self._style, task, history, len(past), observation.text, observation.commands
         )
         return [{"role": "user", "content": prompt}]
 
@@ -112,7 +109,7 @@ class Plain:
 
     def parse(self, response: str) -> Parsed:
         """As in training."""
-        return parse_response(response, "tags", self._environment)
+        return parse_response(response, "tags", self._style)
 
 
 class React:
@@ -122,8 +119,8 @@ class React:
     Admissible commands are listed for the present observation only.
     """
 
-    def __init__(self, environment: str, examples: Mapping[str, str] | None = None) -> None:
-        self._environment = environment
+    def __init__(self, style: Style, examples: Mapping[str, str] | None = None) -> None:
+        self._style = style
         self._examples = examples or {}
 
     def messages(
@@ -135,7 +132,7 @@ class React:
     ) -> list[Message]:
         """The whole episode so far."""
         shown = [turn.observation for turn in past]
-        shown.append(observation.text + prompts.admissible(observation.commands, self._environment))
+        shown.append(observation.text + prompts.admissible(observation.commands, self._style))
         texts = [f"Observation: {text}" for text in shown]
         texts[0] = self._opening(task, texts[0], reflections)
         messages: list[Message] = []
@@ -154,20 +151,17 @@ class React:
         return (text[: invented.start()] if invented else text).strip()
 
     def parse(self, response: str) -> Parsed:
-        """The first `Action:` line, code and bold marks taken off; in search-QA the first complete
-        <search> or <answer>, as in training."""
-        if self._environment == "search_qa":
-            return parse_response(response, "tags", self._environment)
+        """The first `Action:` line, code and bold marks taken off; where commands are tags
+        themselves (search-QA) the first complete one, as in training."""
+        if self._style.keeps_tags:
+            return parse_response(response, "tags", self._style)
         found = ACTION.search(response)
         command = found.group(1).strip().strip("`*").strip() if found else ""
-        return parse_response(command, "command", self._environment)
+        return parse_response(command, "command", self._style)
 
     def _opening(self, task: Task, first: str, reflections: Sequence[str]) -> str:
-        command = REACT_COMMAND.get(self._environment, "the command")
-        parts = [
-            prompts.introduction(self._environment),
-            REACT_RULE.format(command=command),
-        ]
+        rule = REACT_RULE.format(command=self._style.react_command)
+        parts = [self._style.introduction, rule]
         example = self._examples.get(task.kind) or self._examples.get("")
         if example:
             parts.append(f"An example, its commands only:\n\n{example}\n\nNow the task.")

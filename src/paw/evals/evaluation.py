@@ -5,6 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from paw import envs
 from paw.config.tree import Config
 from paw.evals.play import evaluate
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
@@ -56,8 +57,9 @@ def write_result(result: dict[str, Any], output: str | None) -> None:
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
-    """Data and protocol; success with its interval per kind, over all and, for search_qa, as the
-    mean over data sets; what failed, and what the prompt limit cut."""
+    """Data and protocol; success with its interval per kind, over all and, where the benchmark is
+    reported so, as the mean over kinds; what failed, and what the prompt limit cut."""
+    style = envs.style(result["env"])
     played = result["num_episodes"] + result["num_failures"]
     size = result["num_tasks"]
     whole = f"the first {played:,} of {size:,} tasks" if played < size else f"all {size:,} tasks"
@@ -71,22 +73,21 @@ def print_evaluation(result: dict[str, Any]) -> None:
     print(f"model   {result['model']}{served}")
     if shown := _facts(result["source"]):
         print(textwrap.fill(shown, 100, initial_indent="data    ", subsequent_indent=" " * 8))
-    search = result["env"] == "search_qa"
-    rate, score = ("EM", "F1") if search else ("success", "score")
     order = list(result["source"].get("data_sets", {}))
     kinds = sorted(result["by_kind"], key=lambda k: order.index(k) if k in order else -1)
     rows = {kind: result["by_kind"][kind] for kind in kinds}
     scored = any(r["score_mean"] not in (None, r["success_rate"]) for r in (result, *rows.values()))
-    scored |= search and result["score_mean"] is not None
-    head = f"  {score:>5}" if scored else ""
-    print(f"  {'':32}{rate:>8}  {'95 % interval':16}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
+    scored |= style.score_name is not None and result["score_mean"] is not None
+    head = f"  {style.score_name or 'score':>5}" if scored else ""
+    head = f"{style.rate_name:>8}  {'95 % interval':16}{head}"
+    print(f"  {'':32}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
     if len(rows) > 1:
-        rows[f"all {'questions' if search else 'tasks'}"] = result
+        rows[f"all {style.tasks_name}"] = result
     for kind, row in rows.items():
         means = f"{row['turns_mean']:5.1f}  {row['valid_action_rate']:6.1%}"
         print(f"  {kind:32}{_row(row, scored)}  {means}  {row['num_episodes']:6,}")
-    if search and len(result["by_kind"]) > 1:
-        _print_average(result, scored)
+    if style.average_over and len(result["by_kind"]) > 1:
+        _print_average(result, style.average_over, scored)
     if result["num_failures"]:
         print(f"{result['num_failures']} of {played} episodes failed and do not count:")
         for reason, count in result["failures"].items():
@@ -108,10 +109,10 @@ def _row(row: dict[str, Any], scored: bool) -> str:
     return f"{rate:>8}  {f'[{low:.1%}, {high:.1%}]':16}" + (f"  {score:>5}" if scored else "")
 
 
-def _print_average(result: dict[str, Any], scored: bool) -> None:
-    """The mean over data sets, and the sets that are not in it."""
+def _print_average(result: dict[str, Any], kinds: str, scored: bool) -> None:
+    """The mean over kinds (data sets, for one), and those that are not in it."""
     average, source = result["macro_average"], result["source"]
-    name = f"average of {average['num_kinds']} data sets"
+    name = f"average of {average['num_kinds']} {kinds}"
     print(f"  {name:32}{_row(average, scored)}")
     played = [kind for kind, row in result["by_kind"].items() if row["num_episodes"]]
     left = [name for name in source.get("data_sets", {}) if name not in played]

@@ -14,6 +14,7 @@ from paw.config.tree import Config
 from paw.envs.base import Observation, TaskSource
 from paw.errors import UserError
 from paw.runs.console import Progress
+from paw.text.parse import write_response
 from paw.types import Task
 
 
@@ -101,7 +102,7 @@ def _play(
     observations, responses, imitated = [environment.reset()], [], []
     for _ in range(config.rollout.max_turns):
         command = expert.act(observations[-1])
-        responses.append(_response(command, config))
+        responses.append(write_response(command, config.rollout.response_format, source.style))
         imitated.append(not expert.last_was_junk)
         result = environment.step(command)
         observations.append(result.observation)
@@ -112,10 +113,3 @@ def _play(
             return Demonstration(task, *turns) if won else None
     environment.close()
     return None
-
-
-def _response(command: str, config: Config) -> str:
-    if config.rollout.response_format == "command":
-        return command
-    body = command if config.env.name == "search_qa" else f"<action>{command}</action>"
-    return f"<think></think>{body}"

@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 from paw import envs
 from paw.config.read import environment_options
 from paw.config.tree import Config
-from paw.envs import VALIDATION
 from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
 from paw.model.policy import Policy
@@ -59,7 +58,7 @@ class Actor:
 
 def on_split(config: Config, split: str | None) -> Config:
     """The same on another split; None: the one on which the environment is evaluated."""
-    split = split or VALIDATION.get(config.env.name, config.env.split)
+    split = split or envs.style(config.env.name).validation_split or config.env.split
     return replace(config, env=replace(config.env, split=split))
 
 
@@ -122,7 +121,7 @@ def make_serializer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Seria
     rollout = config.rollout
     return Serializer(
         tokenizer,
-        config.env.name,
+        envs.style(config.env.name),
         context=rollout.context,
         response_format=rollout.response_format,
         history_turns=rollout.history_turns,

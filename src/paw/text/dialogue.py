@@ -12,6 +12,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from paw.errors import UserError
+from paw.style import Style
 from paw.text import prompts
 from paw.text.parse import Parsed, parse_response
 from paw.text.prompts import Seen, Span
@@ -40,7 +41,7 @@ class Serializer:
 
     Args:
         tokenizer: of the policy.
-        environment: name of the environment, for its prompt texts.
+        style: of the environment, for its prompt texts and how responses are parsed.
         context: "append" or "window".
         response_format: "tags" or "command".
         history_turns: earlier turns in a `window` prompt.
@@ -51,7 +52,7 @@ class Serializer:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        environment: str,
+        style: Style,
         *,
         context: str,
         response_format: str,
@@ -62,7 +63,7 @@ class Serializer:
         self.tokenizer = tokenizer
         self._encode = lru_cache(maxsize=20_000)(self._tokenise)  # environments repeat themselves
         self.format: TurnFormat = turn_format(tokenizer)
-        self.environment = environment
+        self.style = style
         self.append = context == "append"
         self.tags = response_format == "tags"
         self.response_format = response_format
@@ -115,7 +116,7 @@ class Serializer:
 
     def parse(self, response: str) -> Parsed:
         """The command in a response."""
-        return parse_response(response, self.response_format, self.environment)
+        return parse_response(response, self.response_format, self.style)
 
     def dialogue(self, task: Task) -> "Dialogue":
         """A new episode of `task`."""
@@ -154,10 +155,10 @@ class Dialogue:
         """`append`: the tokens between the last action and the next."""
         s, (text, commands) = self._serializer, self._observations[-1]
         if not self._actions:
-            spans = prompts.opening(s.environment, s.tags, self._task, text, commands)
+            spans = prompts.opening(s.style, s.tags, self._task, text, commands)
             before = s.format.opening
         else:
-            spans = prompts.turn(s.environment, s.tags, text, commands)
+            spans = prompts.turn(s.style, s.tags, text, commands)
             before = s.to_user(self._actions[-1][0])
         return self._fit(before, s.spans(spans), s.format.to_policy)
 
@@ -168,7 +169,7 @@ class Dialogue:
         recent = past[max(0, len(past) - s.history_turns) :]
         if s.tags:
             history = [Seen(o, command) for (o, _), (_, command) in recent]
-            prompt = prompts.window(s.environment, self._task, history, len(past), text, commands)
+            prompt = prompts.window(s.style, self._task, history, len(past), text, commands)
             body = s.encode(prompt)
         else:
             body = self._shortened(recent, text)

@@ -3,13 +3,11 @@
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 
-LOWER_CASE = frozenset({"household", "alfworld"})
-"""Environments whose commands are lower case throughout (ALFWorld matches them exactly)."""
+from paw.style import Style
 
 THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
-ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
-QUERY = re.compile(r"<(search|answer)>.*?</\1>", re.DOTALL)
 OTHERS_TEXT = re.compile(
     r"<information>|^\s*(?:Observation|User|Environment)\s*:|^(?:user|tool|observation)\s*$",
     re.MULTILINE,
@@ -26,24 +24,31 @@ class Parsed:
     """A malformed response is an invalid turn, never an exception."""
 
 
-def parse_response(response: str, response_format: str, environment: str) -> Parsed:
+def parse_response(response: str, response_format: str, style: Style) -> Parsed:
     """Read the command out of a response.
 
-    `tags`, the paper's format: <think>…</think> then <action>…</action>, both required; in
-    search-QA <search>…</search> or <answer>…</answer>, reasoning or not. The first complete one
-    behind the reasoning counts. `command`: the whole response, stripped.
+    `tags`: the first complete pair of the style's tags behind the reasoning, which the style may
+    require; in the paper's format <think>…</think> then <action>…</action>. `command`: the whole
+    response, stripped.
     """
     if response_format == "command":
-        command = response.strip()
-        return Parsed(_case(command, environment), bool(command))
+        return _parsed(response.strip(), style)
     thought = THINK.search(response)
-    rest = response[thought.end() :] if thought else response
-    if environment == "search_qa":
-        query = QUERY.search(rest)
-        return Parsed(query.group(0) if query else "", query is not None)
-    action = ACTION.search(rest) if thought else None
-    command = action.group(1).strip() if action else ""
-    return Parsed(_case(command, environment), bool(command))
+    if thought is None and style.needs_reasoning:
+        return Parsed("", False)
+    found = _pair(style.tags).search(response, thought.end() if thought else 0)
+    if found is None:
+        return Parsed("", False)
+    return _parsed(found[0] if style.keeps_tags else found[2].strip(), style)
+
+
+def write_response(command: str, response_format: str, style: Style) -> str:
+    """A response that gives `command`, without a thought: what a demonstration says."""
+    if response_format == "command":
+        return command
+    tag = style.tags[0]
+    body = command if style.keeps_tags else f"<{tag}>{command}</{tag}>"
+    return f"<think></think>{body}"
 
 
 def writes_observation(
@@ -59,5 +64,10 @@ def writes_observation(
     return not header_ids.isdisjoint(token_ids) or OTHERS_TEXT.search(response) is not None
 
 
-def _case(command: str, environment: str) -> str:
-    return command.lower() if environment in LOWER_CASE else command
+@cache
+def _pair(tags: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(rf"<({'|'.join(tags)})>(.*?)</\1>", re.DOTALL)
+
+
+def _parsed(command: str, style: Style) -> Parsed:
+    return Parsed(command.lower() if style.lower_case else command, bool(command))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paw.style import Style
 from paw.types import Role, Task
 
 
@@ -22,63 +23,33 @@ class Seen:
     command: str
 
 
-INTRODUCTION = {
-    "alfworld": "You are an agent in a household described in text (ALFWorld).",
-    "household": "You are an agent in a household described in text.",
-    "webshop": "You are an agent in an online shop (WebShop). Find and buy what is asked for.",
-    "search_qa": "Answer the question. You may search a text collection as often as allowed.",
-}
-ANSWER_RULE = (
-    "First reason about the situation inside <think> </think>. Then give one command inside "
-    "<action> </action>."
-)
-SEARCH_RULE = (
-    "First reason inside <think> </think> whenever you get new information. Then either search "
-    "with <search> query </search>; the best results come back between <information> and "
-    "</information>; or, when you know enough, answer with <answer> answer </answer>, in a few "
-    "words and without explanation."
-)
-
-
-def introduction(environment: str) -> str:
-    """Where the agent is, in a sentence."""
-    return INTRODUCTION.get(environment, "You are an agent in an environment of text.")
-
-
-def rule(environment: str) -> str:
-    """What a response has to look like in the `tags` format."""
-    return SEARCH_RULE if environment == "search_qa" else ANSWER_RULE
-
-
-def admissible(commands: Sequence[str], environment: str) -> str:
-    """The paragraph that lists the admissible commands; empty for free text (search-QA)."""
-    if environment == "search_qa" or not commands:
+def admissible(commands: Sequence[str], style: Style) -> str:
+    """The paragraph that lists the admissible commands; empty where the style shows none."""
+    if not style.shows_commands or not commands:
         return ""
-    shown = [c for c in commands if c != "help"]
+    shown = [c for c in commands if c not in style.hidden_commands]
     return "\nYour admissible commands are: [" + ", ".join(f"'{c}'" for c in shown) + "]."
 
 
-def opening(
-    environment: str, tags: bool, task: Task, text: str, commands: Sequence[str]
-) -> list[Span]:
+def opening(style: Style, tags: bool, task: Task, text: str, commands: Sequence[str]) -> list[Span]:
     """First user turn of a growing conversation; `tags=False` gives the bare observation."""
     if not tags:
         return [Span(text)]
     ask = "" if task.instruction in text else f"\nYour task is: {task.instruction}"
-    head = f"{introduction(environment)}{ask}\n{rule(environment)}\nYour current observation is: "
-    return [Span(head + text + admissible(commands, environment))]
+    head = f"{style.introduction}{ask}\n{style.rule}\nYour current observation is: "
+    return [Span(head + text + admissible(commands, style))]
 
 
-def turn(environment: str, tags: bool, text: str, commands: Sequence[str]) -> list[Span]:
+def turn(style: Style, tags: bool, text: str, commands: Sequence[str]) -> list[Span]:
     """A later user turn of a growing conversation: the observation first, so that it stands right
     behind the turn's header as the target of the action before it."""
     spans = [Span(text, Role.OBSERVATION)]
-    extra = admissible(commands, environment) if tags else ""
+    extra = admissible(commands, style) if tags else ""
     return spans + ([Span(extra)] if extra else [])
 
 
 def window(
-    environment: str,
+    style: Style,
     task: Task,
     history: Sequence[Seen],
     num_taken: int,
@@ -87,7 +58,7 @@ def window(
 ) -> str:
     """One whole `window` prompt in the `tags` format (the paper's): instruction, the last turns,
     the current observation, the admissible commands."""
-    lines = [introduction(environment)]
+    lines = [style.introduction]
     if num_taken or task.instruction not in text:
         lines.append(f"Your task is: {task.instruction}")
     if num_taken:
@@ -101,6 +72,6 @@ def window(
             for i, seen in enumerate(history, first)
         ]
         lines.append(f"You are now at step {num_taken + 1}.")
-    lines.append(f"Your current observation is: {text}{admissible(commands, environment)}")
-    lines.append(rule(environment))
+    lines.append(f"Your current observation is: {text}{admissible(commands, style)}")
+    lines.append(style.rule)
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from paw.envs.alfworld.expert import Explorer, Walkthrough
 from paw.envs.alfworld.game import Game
 from paw.envs.base import Observation, StepResult, TaskSource, digest
 from paw.errors import UserError, nearest
+from paw.style import Style
 from paw.types import Task
 
 MAX_RETURN = 10.0
@@ -80,6 +81,13 @@ class Alfworld(TaskSource):
 
     name = "alfworld"
     max_return = MAX_RETURN
+    style = Style(
+        introduction="You are an agent in a household described in text (ALFWorld).",
+        lower_case=True,  # the game matches its commands exactly
+        hidden_commands=("help",),
+        validation_split="valid_seen",
+        protocol={"rollout": {"max_turns": 50}},
+    )
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from paw.envs.household.expert import HouseholdExpert
 from paw.envs.household.layouts import GOALS, LEVELS, Game, generate, schedule
 from paw.envs.household.world import REWARD, HouseholdEnvironment
 from paw.errors import UserError, nearest
+from paw.style import Style
 from paw.types import Task
 
 __all__ = ["Household", "HouseholdEnvironment", "HouseholdExpert"]
@@ -41,6 +42,12 @@ class Household(TaskSource):
 
     name = "household"
     max_return = REWARD
+    style = Style(
+        introduction="You are an agent in a household described in text.",
+        lower_case=True,
+        validation_split="valid",
+        protocol={"rollout": {"max_turns": 20}},
+    )
 
     def __init__(
         self,

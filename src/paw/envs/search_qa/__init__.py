@@ -25,6 +25,7 @@ from paw.envs.search_qa.questions import (
     read_questions,
     read_split,
 )
+from paw.envs.search_qa.style import STYLE
 from paw.errors import UserError, nearest
 from paw.types import Task
 
@@ -54,6 +55,7 @@ class SearchQA(TaskSource):
 
     name = "search_qa"
     max_return = 1.0
+    style = STYLE
 
     def __init__(
         self,

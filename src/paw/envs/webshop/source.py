@@ -24,6 +24,7 @@ from paw.envs.webshop.goals import (
 from paw.envs.webshop.reward import rule_nouns, spacy_nouns
 from paw.envs.webshop.session import Session, Shop
 from paw.errors import UserError, nearest
+from paw.style import Style
 from paw.types import Task
 
 MAX_RETURN = 10.0
@@ -113,6 +114,13 @@ class WebShop(TaskSource):
 
     name = "webshop"
     max_return = MAX_RETURN
+    style = Style(
+        introduction=(
+            "You are an agent in an online shop (WebShop). Find and buy what is asked for."
+        ),
+        validation_split="dev",
+        protocol={"rollout": {"max_turns": 15, "max_prompt_tokens": 4096}},
+    )
 
     def __init__(
         self,

@@ -1,0 +1,65 @@
+"""How an environment is asked, read and scored, wherever its name is all that is known of it.
+
+An environment says it once, as its factory's attribute `style`. Prompts, parsing, evaluation and
+the configuration's defaults take it from there: `paw.envs.style(name)`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+REASON = "First reason about the situation inside <think> </think>. Then give"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """What is particular to one environment; the defaults suit a game of commands.
+
+    Raises:
+        ValueError: tags that are not words, or a rule that does not name them.
+    """
+
+    introduction: str = "You are an agent in an environment of text."
+    """Where the agent is, in a sentence: the first of a prompt in the `tags` format."""
+    tags: tuple[str, ...] = ("action",)
+    """A response's command stands in the first complete pair of one of these tags."""
+    keeps_tags: bool = False
+    """The environment's commands are such pairs, tags included; otherwise what stands in them."""
+    needs_reasoning: bool = True
+    """A response without <think> </think> before its command is malformed."""
+    rule: str = ""
+    """What a response has to look like in the `tags` format; empty: a sentence with the tags."""
+    lower_case: bool = False
+    """Commands are lower case throughout; a response's is lowered."""
+    shows_commands: bool = True
+    """Prompts in the `tags` format list the admissible commands."""
+    hidden_commands: tuple[str, ...] = ()
+    """Admissible commands that no prompt lists."""
+    react_command: str = "the command"
+    """What stands behind `Action:` in the instruction of the ReAct agent."""
+    validation_split: str | None = None
+    """Split on which training evaluates unless told otherwise; None: the split it trains on."""
+    rate_name: str = "success"
+    """The share of episodes with success, in tables of results."""
+    score_name: str | None = None
+    """`info["score"]` in such tables; None: `score`, left out where it says the same as success."""
+    tasks_name: str = "tasks"
+    """The tasks of a split, in such tables."""
+    average_over: str | None = None
+    """What the kinds of task are called where a benchmark's result is the mean over them, each the
+    same weight; None: its result is that of all tasks together."""
+    protocol: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Configuration of training and evaluation that differs from the defaults: table -> key ->
+    value, such as {"rollout": {"max_turns": 15}}. A card, a file or a flag goes before it."""
+
+    def __post_init__(self) -> None:
+        if not self.tags or not all(re.fullmatch(r"\w+", tag) for tag in self.tags):
+            raise ValueError(f"a style's tags are words, at least one, not {self.tags!r}")
+        if not self.rule:
+            shown = " or ".join(f"<{tag}> </{tag}>" for tag in self.tags)
+            start = REASON if self.needs_reasoning else "Give"
+            object.__setattr__(self, "rule", f"{start} one command inside {shown}.")
+        for tag in self.tags:
+            if f"<{tag}>" not in self.rule:
+                raise ValueError(f"a style's rule has to name its tags; <{tag}> is not in it")
