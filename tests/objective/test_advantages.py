@@ -234,3 +234,36 @@ def test_turn_functions_bad_input(changed, message):
         function = P.discounted_returns
     with pytest.raises(ValueError, match=message):
         function(**arguments)
+
+
+def test_step_advantages_compare_turns_of_one_anchor_within_a_group():
+    """gamma = 0.5. Trajectory 0: rewards 0, 10, step returns 5, 10; trajectory 1: 0; trajectory 2,
+    of the other group: 4. Anchor 7 is that of turns 0, 2 and 3: 5 and 0 are compared, 4 stands
+    alone in its group, and so does anchor 8.
+
+    Mean 2.5, deviations +-2.5, unbiased deviation 2.5 sqrt 2: +-1 / sqrt 2.
+    """
+    rewards = torch.tensor([0.0, 10.0, 0.0, 4.0], dtype=torch.float64)
+    trajectory, turn = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 0, 0])
+    group, anchor = torch.tensor([0, 0, 0, 1]), torch.tensor([7, 8, 7, 7])
+    found = P.step_advantages(rewards, trajectory, turn, group, anchor, 0.5, True)
+    half = math.sqrt(0.5)
+    assert found.tolist() == pytest.approx([half, 0, -half, 0], abs=1e-5)
+    plain = P.step_advantages(rewards, trajectory, turn, group, anchor, 0.5, False)
+    assert plain.tolist() == [2.5, 0, -2.5, 0]
+
+
+@given(st.integers(0, 2**32))
+def test_gigpo_is_the_episodes_advantage_plus_the_steps(seed):
+    """What trains is the sum of two exported parts; omega weighs the second."""
+    generator = torch.Generator().manual_seed(seed)
+    trajectory = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])
+    turn = torch.tensor([0, 1, 2, 0, 1, 0, 0, 1])
+    group = torch.tensor([0, 0, 1, 1])
+    rewards = torch.randn(8, generator=generator, dtype=torch.float64)
+    anchor = torch.randint(3, (8,), generator=generator)
+    returns = torch.zeros(4, dtype=torch.float64).index_add(0, trajectory, rewards)
+    whole = P.gigpo_advantages(returns, rewards, trajectory, turn, group, anchor, 0.95, 0.3, True)
+    step = P.step_advantages(rewards, trajectory, turn, group[trajectory], anchor, 0.95, True)
+    episode = P.group_relative_advantages(returns, group)[trajectory]
+    assert torch.equal(whole, episode + 0.3 * step)

@@ -136,3 +136,19 @@ def test_half_precision_is_computed_in_float32():
     ):
         assert loss(x, y).dtype == torch.float32
         assert torch.equal(loss(x, y), loss(x.float(), y.float()))
+
+
+def test_clipped_actions_are_those_whose_gradient_the_clip_takes():
+    """Ratios e, 1 / e and 1 against [0.8, 1.2], each with A = 1, -1 and 0."""
+    logprobs = torch.tensor([1.0, -1.0, 0.0]).repeat_interleave(3).requires_grad_()
+    advantages = torch.tensor([1.0, -1.0, 0.0]).repeat(3)
+    old = torch.zeros(9)
+    found = P.clipped_actions(logprobs, old, advantages, 0.2, 0.2)
+    assert found.tolist() == [True, False, False, False, True, False, False, False, False]
+    P.clipped_surrogate(logprobs, old, advantages, 0.2, 0.2).sum().backward()
+    assert logprobs.grad is not None
+    assert torch.equal(logprobs.grad == 0, found | (advantages == 0))
+    with pytest.raises(ValueError, match="clip_low must be in"):
+        P.clipped_actions(logprobs, old, advantages, -0.1, 0.2)
+    with pytest.raises(ValueError, match="shapes must be equal"):
+        P.clipped_actions(logprobs, old[:3], advantages, 0.2, 0.2)

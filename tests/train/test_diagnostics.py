@@ -1,0 +1,71 @@
+"""Diagnostic updates: the same numbers in every arm, and nothing counted or changed."""
+
+import copy
+
+import pytest
+import torch
+
+from paw.config.tree import AlgorithmConfig, PawConfig
+from paw.train.diagnostics import drift, prediction_nll, true_observations
+from paw.train.judge import Rules, judge
+from paw.train.score import flatten, make_rows, score_actions
+from paw.types import Scores
+
+from . import fakes, formula
+
+
+@pytest.mark.parametrize("paw", [PawConfig(), PawConfig(enabled=False)], ids=["paw", "baseline"])
+@pytest.mark.parametrize("append", [False, True])
+def test_nll_is_that_of_every_true_next_observation(append: bool, paw: PawConfig):
+    """16 candidates of the scripted update, one plain forward pass each; the same without PaW."""
+    policy = fakes.tiny_policy(0)
+    transitions, columns = flatten(fakes.scripted_groups(append))
+    rows, scores = make_rows(transitions, columns, append), fakes.scores_of(transitions)
+    rules = Rules(AlgorithmConfig(), paw, formula.MAX_RETURN)
+    judgement = judge(columns, scores, rules, 1, torch.Generator())
+    samples = true_observations(transitions, rows, scores, judgement, fakes.SCRIPTED)
+    model = copy.deepcopy(policy.model)
+    model.set_attn_implementation("sdpa")
+    expected: list[float] = []
+    for x in formula.transitions_of(fakes.scripted_groups(append), append):
+        target = x.t.next_observation_ids
+        head = [*x.prompt, *x.t.action.token_ids, *fakes.to_user(x.t.action)]
+        if target:
+            with torch.no_grad():
+                expected += (-formula.logprobs_of(model, head, target)).tolist()
+    for tokens in (1000, 30):
+        found = prediction_nll(policy, samples, tokens)
+        assert found == pytest.approx(sum(expected) / len(expected), rel=1e-12)
+    assert (policy.num_forwards, policy.num_rows) == (0, 0)
+    assert not any(any(s.policy_weights) for s in samples)
+
+
+def test_no_observation_is_no_number():
+    policy = fakes.tiny_policy(0)
+    assert prediction_nll(policy, [], 100) is None
+
+
+def test_drift_is_the_kl_to_the_policy_that_sampled():
+    """Scores of the policy itself: 0; of another policy, the mean of exp(d) - d - 1."""
+    policy, other = fakes.tiny_policy(0), fakes.tiny_policy(1)
+    transitions, columns = flatten(fakes.scripted_groups(False))
+    rows = make_rows(transitions, columns, False)
+    scores = fakes.scores_of(transitions)
+    rules = Rules(AlgorithmConfig(), PawConfig(), formula.MAX_RETURN)
+    judgement = judge(columns, scores, rules, 1, torch.Generator())
+    own, _ = score_actions(policy, rows, 1000)
+    same = Scores(own, scores.entropy, None, None)
+    counted = policy.num_forwards
+    assert drift(policy, rows, same, judgement, 1000)["policy/kl_after"] == pytest.approx(0)
+    assert policy.num_forwards == counted
+    theirs, _ = score_actions(other, rows, 1000)
+    found = drift(policy, rows, Scores(theirs, scores.entropy, None, None), judgement, 1000)
+    means, without = [], []
+    for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
+        d = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+        means.append(float((d.exp() - d - 1).mean()))
+        if judgement.zero_advantage[i]:
+            without.append(means[-1])
+    assert found["policy/kl_after"] == pytest.approx(sum(means) / len(means), rel=1e-5)
+    expected = sum(without) / len(without)
+    assert found["policy/kl_after_zero_advantage"] == pytest.approx(expected, rel=1e-5)
