@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from paw.config.read import resolve
-from paw.rollout.collect import make_transition
+from paw.rollout.collect import Move, make_transition
 from paw.runs.layout import read_card
 from paw.train.loop import act, learn_from
 from paw.train.session import Session, open_session
@@ -145,11 +145,8 @@ def expert_episode(session: Session, task: Task, group: int, index: int) -> Traj
         ids = (*serializer.encode(response), serializer.format.end_of_turn)
         action = SampledAction(ids, (0.0,) * len(ids), None, finished=True)
         result = environment.step(command)
-        transitions.append(
-            make_transition(
-                serializer, prompt, action, response, command, observation, result, True, 0.0
-            )
-        )
+        move = Move(action, response, command, result, valid=True, penalty=0.0)
+        transitions.append(make_transition(serializer, prompt, observation, move))
         dialogue.act(action, command)
         observation = result.observation
         if result.terminated:

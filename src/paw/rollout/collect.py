@@ -46,6 +46,21 @@ class Environments(Protocol):
     def close_slots(self, slots: Sequence[int]) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What the policy did at one turn, and what came of it."""
+
+    action: SampledAction
+    response: str
+    """The action decoded."""
+    command: str
+    """What the environment was given."""
+    result: StepResult
+    valid: bool
+    penalty: float
+    """<= 0"""
+
+
 @dataclass(slots=True)
 class _Episode:
     plan: Plan
@@ -57,6 +72,18 @@ class _Episode:
     score: float | None = None
     failure: str | None = None
     prompt_limit: bool = False
+
+    def record(self, transition: Transition, move: Move) -> None:
+        """A turn was played."""
+        result = move.result
+        self.transitions.append(transition)
+        self.observation = result.observation
+        self.dialogue.act(move.action, move.command)
+        self.dialogue.observe(result.observation.text, result.observation.commands)
+        self.success = bool(result.success)
+        self.terminated = result.terminated
+        score = result.info.get("score")
+        self.score = None if score is None else float(score)
 
     def trajectory(self) -> Trajectory:
         return Trajectory(
@@ -78,6 +105,7 @@ def collect(
     environments: Environments,
     serializer: Serializer,
     limits: Limits,
+    *,
     on_turn: Callable[[int, int], None] = lambda turn, num_active: None,
 ) -> list[Trajectory]:
     """Play every plan to its end, all side by side, one turn of all at a time.
@@ -89,16 +117,7 @@ def collect(
         One trajectory per plan, in order.
     """
     sampler.reset()
-    opened = environments.open([(i, p.task, p.environment_seed) for i, p in enumerate(plans)])
-    episodes = []
-    for slot, plan in enumerate(plans):
-        first = opened[slot]
-        failure = first.reason if isinstance(first, Failure) else None
-        observation = Observation("") if isinstance(first, Failure) else first
-        episode = _Episode(plan, serializer.dialogue(plan.task), observation, failure=failure)
-        episode.dialogue.observe(observation.text, observation.commands)
-        episodes.append(episode)
-
+    episodes = _open(plans, environments, serializer)
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
@@ -126,12 +145,12 @@ def collect(
                 episodes[slot].failure = result.reason
                 continue
             valid = parsed[slot].well_formed and (result.valid or not limits.refused_is_invalid)
-            transition = make_transition(
-                serializer, prompts[slot], action, responses[slot], parsed[slot].command,
-                episodes[slot].observation, result, valid,
-                0.0 if valid else -limits.invalid_penalty,
-            )  # fmt: skip
-            _record(episodes[slot], action, transition, result)
+            penalty = 0.0 if valid else -limits.invalid_penalty
+            move = Move(action, responses[slot], parsed[slot].command, result, valid, penalty)
+            episode = episodes[slot]
+            episode.record(
+                make_transition(serializer, prompts[slot], episode.observation, move), move
+            )
         ended = {s for s in active if _ended(results[s])}
         environments.close_slots(sorted(ended))
         active = [s for s in active if s not in ended]
@@ -140,29 +159,37 @@ def collect(
     return [episode.trajectory() for episode in episodes]
 
 
+def _open(
+    plans: Sequence[Plan], environments: Environments, serializer: Serializer
+) -> list[_Episode]:
+    """Every plan's environment opened and its first observation read."""
+    opened = environments.open([(i, p.task, p.environment_seed) for i, p in enumerate(plans)])
+    episodes = []
+    for slot, plan in enumerate(plans):
+        first = opened[slot]
+        failure = first.reason if isinstance(first, Failure) else None
+        observation = Observation("") if isinstance(first, Failure) else first
+        episode = _Episode(plan, serializer.dialogue(plan.task), observation, failure=failure)
+        episode.dialogue.observe(observation.text, observation.commands)
+        episodes.append(episode)
+    return episodes
+
+
 def make_transition(
-    serializer: Serializer,
-    prompt: Prompt,
-    action: SampledAction,
-    response: str,
-    command: str,
-    observation: Observation,
-    result: StepResult,
-    valid: bool,
-    penalty: float,
+    serializer: Serializer, prompt: Prompt, observation: Observation, move: Move
 ) -> Transition:
     """The record of one turn; an empty next observation is none."""
-    text = result.observation.text
+    text = move.result.observation.text
     target, num_cut = serializer.target(text) if text else ((), 0)
     return Transition(
         context_ids=prompt.context_ids,
         context_roles=prompt.context_roles,
-        action=action,
-        response=response,
-        command=command,
-        reward=result.reward,
-        penalty=penalty,
-        valid=valid,
+        action=move.action,
+        response=move.response,
+        command=move.command,
+        reward=move.result.reward,
+        penalty=move.penalty,
+        valid=move.valid,
         observation=observation.text,
         next_observation=text or None,
         next_observation_ids=target,
@@ -178,19 +205,6 @@ def group_trajectories(trajectories: Sequence[Trajectory]) -> list[Group]:
     for trajectory in trajectories:
         members.setdefault(trajectory.group, []).append(trajectory)
     return [Group(m[0].task, tuple(m)) for _, m in sorted(members.items())]
-
-
-def _record(
-    episode: _Episode, action: SampledAction, transition: Transition, result: StepResult
-) -> None:
-    episode.transitions.append(transition)
-    episode.observation = result.observation
-    episode.dialogue.act(action, transition.command)
-    episode.dialogue.observe(result.observation.text, result.observation.commands)
-    episode.success = bool(result.success)
-    episode.terminated = result.terminated
-    score = result.info.get("score")
-    episode.score = None if score is None else float(score)
 
 
 def _ended(result: StepResult | Failure) -> bool:
