@@ -119,9 +119,12 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
             diagnosed |= drift(policy, rows, scores, judgement, session.learner.max_tokens)
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
         run.save_trajectories(update, records(update, groups, judgement, targets))
+    learned = learning_metrics(transitions, columns, judgement, targets, statistics)
+    if learned["wm/nll"] is None:  # no target was trained on
+        learned["wm/nll"] = diagnosed.get("wm/next_observation_nll")
     return {
         **rollout_metrics(groups, serializer.format.header_ids),
-        **learning_metrics(transitions, columns, judgement, targets, statistics),
+        **learned,
         "model/forwards": policy.num_rows / len(rows),
         "model/forward_calls": policy.num_forwards,
         "rollout/restarts": session.environments.num_restarts,
