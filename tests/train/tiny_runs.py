@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from paw.envs import make
 from paw.model.small import create_policy_model
@@ -100,6 +101,8 @@ class Finished:
     """Exit status; minus the signal's number if one ended it."""
     out: str
     err: str
+    events: int
+    """Times that it opened, renamed or removed something in the directory `watch`, if it ended."""
 
 
 class Forked:
@@ -115,7 +118,9 @@ class Forked:
     def wait(self) -> Finished:
         """Wait for its end."""
         code = self.server.ask({"wait": self.pid})
-        return Finished(code, self.out.read_text(), self.err.read_text())
+        file = self.out.with_suffix(".events")
+        events = int(file.read_text()) if file.exists() else 0
+        return Finished(code, self.out.read_text(), self.err.read_text(), events)
 
 
 class ForkServer:
@@ -138,14 +143,19 @@ class ForkServer:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def start(self, arguments: list[str], **limits: int) -> Forked:
-        """Start `paw ARGUMENTS`; `file_bytes`: no file may grow beyond it (RLIMIT_FSIZE)."""
+    def start(self, arguments: list[str], **limits: Any) -> Forked:
+        """Start `paw ARGUMENTS`.
+
+        `file_bytes`: no file may grow beyond it (RLIMIT_FSIZE). `watch`, a directory, with `signal`
+        and `at`: it sends itself the signal before it opens, renames or removes something in that
+        directory for the `at`-th time, which is a moment of its own progress, not of the clock.
+        """
         self.number += 1
         out, err = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
         request = {"arguments": arguments, "out": str(out), "err": str(err), **limits}
         return Forked(self, self.ask(request), out, err)
 
-    def run(self, arguments: list[str], **limits: int) -> Finished:
+    def run(self, arguments: list[str], **limits: Any) -> Finished:
         """Run `paw ARGUMENTS` to its end."""
         return self.start(arguments, **limits).wait()
 
@@ -170,6 +180,18 @@ import torch, transformers, transformers.models.qwen2.modeling_qwen2
 import paw.cli, paw.train.loop, paw.imitate.loop, paw.evals.evaluation
 torch.set_num_threads(1)
 running = set()
+EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+count = 0
+def watch(request):
+    own = os.getpid()  # its workers inherit the hook
+    def hook(event, arguments):
+        global count
+        if event in EVENTS and str(arguments[0]).startswith(request["watch"]):
+            if os.getpid() == own:
+                count += 1
+                if count == request.get("at"):
+                    os.kill(own, request["signal"])
+    sys.addaudithook(hook)
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:
@@ -189,6 +211,8 @@ for line in sys.stdin:
     os.dup2(null, 0)
     if "file_bytes" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
+    if "watch" in request:
+        watch(request)
     sys.argv = ["paw", *request["arguments"]]
     code = 99
     try:
@@ -199,6 +223,9 @@ for line in sys.stdin:
         import traceback
         traceback.print_exc()
         code = 1
+    if "watch" in request:
+        with open(request["out"].removesuffix("out") + "events", "w") as file:
+            file.write(str(count))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
