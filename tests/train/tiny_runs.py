@@ -146,7 +146,7 @@ class ForkServer:
     def start(self, arguments: list[str], **limits: Any) -> Forked:
         """Start `paw ARGUMENTS`.
 
-        `file_bytes`: no file may grow beyond it (RLIMIT_FSIZE). `watch`, a directory, with `signal`
+        `cwd`, `env` and `stdin` (a text) as of a shell. `file_bytes`: no file may grow beyond it (RLIMIT_FSIZE). `watch`, a directory, with `signal`
         and `at`: it sends itself the signal before it opens, renames or removes something in that
         directory for the `at`-th time, which is a moment of its own progress, not of the clock.
         """
@@ -207,8 +207,13 @@ for line in sys.stdin:
     for name, fd in (("out", 1), ("err", 2)):
         file = os.open(request[name], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(file, fd)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
+    with open(request["out"] + ".stdin", "w") as file:
+        file.write(request.get("stdin", ""))
+    os.dup2(os.open(request["out"] + ".stdin", os.O_RDONLY), 0)
+    os.environ.update(request.get("env", {}))
+    if "cwd" in request:
+        os.chdir(request["cwd"])
+        sys.path[0] = request["cwd"]
     if "file_bytes" in request:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
     if "watch" in request:
