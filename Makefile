@@ -1,18 +1,22 @@
 # make quickstart   environment, install, GRPO and PaW side by side on the household (<= 10 minutes)
-# make test         the whole test suite in the same environment
+# make test         the tests in the same environment, but for the slow ones and those of the docs
+# make test-all     every test
 # make lint         ruff and pyright
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test test-all lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST)
+
+test-all: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

@@ -26,7 +26,13 @@ LEVEL = {
 """A room imports from lower ones, and from itself."""
 
 LOOP, LOOP_LINES = "train/loop.py", 300
-MAIN_PATH = (LOOP, "train/judge.py", "train/samples.py", "train/learner.py")
+MAIN_PATH = (
+    LOOP,
+    "train/score.py",
+    "train/judge.py",
+    "train/serialise.py",
+    "train/learner.py",
+)
 """Score, judge, serialise, learn and the loop that calls them: read in one sitting."""
 MAIN_PATH_LINES = 900
 FEW_PARAMETERS = ("train/", "rollout/collect.py")
@@ -34,12 +40,10 @@ FEW_PARAMETERS = ("train/", "rollout/collect.py")
 MAX_PARAMETERS = 5
 
 # What does not hold yet. These must shrink: a name that no longer offends has to go.
-CIRCLES: set[str] = set()
+CIRCLES: set[str] = {"runs/sinks.py"}
 """Files whose imports are left out of the search for circles."""
 WIDE_FUNCTIONS: set[str] = set()
 """`file: function` with more parameters than MAX_PARAMETERS."""
-MAIN_PATH_IS_LONG = True
-"""Set to False once the files of MAIN_PATH are under MAIN_PATH_LINES together."""
 
 
 def room(file: Path) -> str:
@@ -60,9 +64,7 @@ def modules(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imports(
-    file: Path, *, at_start_only: bool = False, for_types_too: bool = True
-) -> set[str]:
+def imports(file: Path, *, at_start_only: bool = False) -> set[str]:
     """Modules that a file imports; with `at_start_only` not those inside functions."""
     found: set[str] = set()
     queue: list[ast.AST] = [TREES[file]]
@@ -71,8 +73,7 @@ def imports(
         found |= set(modules(node))
         for child in ast.iter_child_nodes(node):
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            types = is_for_types(child) and (at_start_only or not for_types_too)
-            if not types and not (at_start_only and inside):
+            if not (at_start_only and (inside or is_for_types(child))):
                 queue.append(child)
     return found
 
@@ -83,8 +84,23 @@ def file_of(module: str) -> Path | None:
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f in TREES), None)
 
 
+def files_imported(file: Path) -> set[Path]:
+    """Of the package, but for types; `from a import b` is a/b.py where there is one, else a."""
+    found: set[Path | None] = set()
+    queue: list[ast.AST] = [TREES[file]]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Import):
+            found |= {file_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found.add(file_of(f"{node.module}.{alias.name}") or file_of(node.module or ""))
+        queue += [n for n in ast.iter_child_nodes(node) if not is_for_types(n)]
+    return {f for f in found if f is not None and f != file}
+
+
 def is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
 def packages(found: set[str]) -> set[str]:
@@ -108,25 +124,22 @@ def test_direction_of_imports(file: Path):
         )
 
 
-def test_no_two_files_import_each_other_in_a_circle():
-    """Inside functions too: such an import hides a circle, it does not open it."""
-    graph = {
-        name(file): {
-            name(other)
-            for module in imports(file, for_types_too=False)
-            if (other := file_of(module)) and other != file
-        }
-        for file in FILES
-    }
-    left = {file: others - CIRCLES for file, others in graph.items() if file not in CIRCLES}
+def circle(without: set[str]) -> str:
+    """One circle of imports, inside functions too: those hide a circle and do not open it."""
+    graph = {name(f): {name(other) for other in files_imported(f)} - without for f in FILES}
+    for file in without:
+        del graph[file]
     try:
-        TopologicalSorter(left).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(" -> ".join(reversed(error.args[1])))
+        return " -> ".join(reversed(error.args[1]))
+    return ""
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    assert circle(CIRCLES) == ""
     for file in CIRCLES:
-        with pytest.raises(CycleError):
-            again = CIRCLES - {file}
-            TopologicalSorter({f: o - again for f, o in graph.items() if f not in again}).prepare()
+        assert circle(CIRCLES - {file}), f"{file} is in no circle any more"
 
 
 def test_objective_needs_torch_and_the_standard_library_alone():
@@ -212,7 +225,7 @@ def test_files_and_functions_are_short():
 
 def test_the_main_path_is_read_in_one_sitting():
     lines = sum((ROOT / f).read_text(encoding="utf-8").count("\n") for f in MAIN_PATH)
-    assert (lines >= MAIN_PATH_LINES) == MAIN_PATH_IS_LONG, f"{lines} lines"
+    assert lines < MAIN_PATH_LINES
 
 
 def test_functions_of_the_main_path_take_few_parameters():

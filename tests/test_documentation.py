@@ -19,6 +19,7 @@ import alfworld_small
 import pytest
 import search_qa_small
 import webshop_small
+
 from train.tiny_runs import ForkServer, fork_server, make_policy
 
 ROOT = Path(__file__).parents[1]
@@ -32,9 +33,10 @@ pytestmark = [pytest.mark.docs, pytest.mark.timeout(900)]
 
 @dataclass
 class Rule:
-    """What is different about a command that matches `pattern`."""
+    """What is different about a command."""
 
     pattern: str
+    """Searched in the command, variables before it left out."""
     flags: str = ""
     """Appended, to make it short."""
     not_run: str = ""
@@ -48,6 +50,8 @@ TINY = (
     "--run.threads 1 --rollout.workers 0 --rollout.max_turns 3 --rollout.max_response_tokens 6 "
     "--eval.episodes 2 --eval.max_turns 3"
 )
+TRAIN = "--run.updates 1 --rollout.groups 2 --rollout.group_size 2 " + TINY
+ALL = "--env.split all"  # the made-up shop has four goals, which the official order calls test
 RULES = [
     Rule(r"^make ", not_run="make test is what runs this; examples/quickstart.py is run below"),
     Rule(r"^(pip|hf) |--download", not_run="a download"),
@@ -56,10 +60,12 @@ RULES = [
     Rule(r"^paw retriever serve", not_run="serves until stopped; tests/envs start and stop one"),
     Rule(r"--encoder", not_run="needs the model of the line before, a download"),
     Rule(r"^paw check-env guess", not_run="needs an installed package"),
+    Rule(r"^paw play webshop", ALL, stdin=":q\n"),
     Rule(r"^paw play", stdin=":q\n"),
     Rule(r"^paw data .*--check", code=1),  # two made-up games are not the release
     Rule(r"--dry-run"),
-    Rule(r"^paw train", "--run.updates 1 --rollout.groups 2 --rollout.group_size 2 " + TINY),
+    Rule(r"^paw train .*webshop", f"{TRAIN} {ALL} --eval.split all"),
+    Rule(r"^paw train", TRAIN),
     Rule(r"^paw imitate", "--imitate.demonstrations 4 --imitate.steps 2 " + TINY),
     Rule(r"^paw eval", "--episodes 2 --eval.max_turns 2"),
     Rule(r"examples/quickstart.py", "--updates 1"),
@@ -116,7 +122,8 @@ paw = 1
 
 
 def rule_of(command: str) -> Rule:
-    return next((r for r in RULES if re.search(r.pattern, command)), Rule(""))
+    words = re.sub(r"^([A-Z_]+=\S+ )+", "", command)
+    return next((r for r in RULES if re.search(r.pattern, words)), Rule(""))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +138,7 @@ def clone(tmp_path: Path) -> Path:
     for name in ("recipes", "examples", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in ("MODEL", "my_policy"):
-        make_policy(tmp_path / name)
+        make_policy(tmp_path / name, max_positions=8192)
     (tmp_path / "recipe.toml").write_text("")
     pages = (ROOT / "docs" / "environments.md").read_text()
     own = (ROOT / "examples" / "own_environment.py").read_text()

@@ -33,7 +33,9 @@ SETTINGS = {
 }
 
 
-def make_policy(directory: Path, card: str = '[env]\nname = "household"\n') -> Path:
+def make_policy(
+    directory: Path, card: str = '[env]\nname = "household"\n', max_positions: int = 512
+) -> Path:
     """An HF directory with an untrained policy of one layer and a card."""
     source = make("household", split="train")
     texts = []
@@ -45,7 +47,7 @@ def make_policy(directory: Path, card: str = '[env]\nname = "household"\n') -> P
     tokenizer = make_tokenizer(texts)
     model = create_policy_model(
         vocab_size=len(tokenizer), hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1,
-        intermediate_size=32, max_positions=512, seed=0,
+        intermediate_size=32, max_positions=max_positions, seed=0,
     )  # fmt: skip
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
@@ -146,9 +148,10 @@ class ForkServer:
     def start(self, arguments: list[str], **limits: Any) -> Forked:
         """Start `paw ARGUMENTS`.
 
-        `cwd`, `env` and `stdin` (a text) as of a shell. `file_bytes`: no file may grow beyond it (RLIMIT_FSIZE). `watch`, a directory, with `signal`
-        and `at`: it sends itself the signal before it opens, renames or removes something in that
-        directory for the `at`-th time, which is a moment of its own progress, not of the clock.
+        `cwd`, `env` and `stdin` (a text) as of a shell. `file_bytes`: no file may grow beyond it
+        (RLIMIT_FSIZE). `watch`, a directory, with `signal` and `at`: it sends itself the signal
+        before it opens, renames or removes something in that directory for the `at`-th time, which
+        is a moment of its own progress, not of the clock.
         """
         self.number += 1
         out, err = (self.folder / f"{self.number}.{name}" for name in ("out", "err"))
