@@ -114,7 +114,7 @@ def losses(policy: Policy, transitions: list[Transition], returns: Tensor) -> tu
 
 
 def main(updates: int, coefficient: float, seed: int, imitation_steps: int = 250) -> list[tuple]:
-    """Imitate, then train; success and next-observation NLL before, on the way and after."""
+    """Imitate, then train; success and NLL of next observations on the way."""
     torch.manual_seed(seed)
     source = paw.envs.make("household", split="train", kinds=["look_at_obj_in_light"])
     games, policy = [g for g in source[:NUM_GAMES] for _ in range(GROUP_SIZE)], Policy()
@@ -133,9 +133,7 @@ def main(updates: int, coefficient: float, seed: int, imitation_steps: int = 250
                 logprobs, _, roles = score(policy, held_out)
                 nll = -logprobs[roles == OBSERVATION].mean().item()
                 measured.append(((returns > 0).float().mean().item(), nll))
-                print(
-                    f"update {update:3}  success {measured[-1][0]:6.1%}  observation NLL {nll:.3f}"
-                )
+                print(f"update {update:3}   success {measured[-1][0]:6.1%}   NLL {nll:.3f}")
             policy_loss, wm_loss = losses(policy, transitions, returns)
             loss = policy_loss + coefficient * wm_loss
         optimizer.zero_grad()

@@ -71,7 +71,7 @@ def test_gradient_is_the_papers(example: ModuleType, monkeypatch: pytest.MonkeyP
 
 
 def test_it_learns_what_its_actions_do(example: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    """Shortened: two games; the next-observation NLL of the expert's episodes falls in 8 updates."""
+    """Two games, 8 updates: the next-observation NLL of the expert's episodes falls."""
     monkeypatch.setattr(example, "NUM_GAMES", 2)
     monkeypatch.setattr(example, "MAX_TURNS", 5)
     measured = example.main(updates=8, coefficient=1.0, seed=0, imitation_steps=20)
