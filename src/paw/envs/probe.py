@@ -10,7 +10,7 @@ from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSour
 from paw.types import Task
 
 _SAMPLE_TEXTS = ("red shoes", "the capital of France", "1")
-_SLOT = re.compile(r"<(\w+)>")
+SLOT = re.compile(r"<(\w+)>")
 
 
 class Failure(Exception):
@@ -155,7 +155,7 @@ def fill_slots(command: str, rng: Random) -> str:
     def text(slot: re.Match[str]) -> str:
         return slot[0] if f"</{slot[1]}>" in command else rng.choice(_SAMPLE_TEXTS)
 
-    return _SLOT.sub(text, command)
+    return SLOT.sub(text, command)
 
 
 class RandomPlayer:

@@ -121,7 +121,7 @@ def collect(
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
-        full = {s for s in active if not _has_room(prompts[s], serializer)}
+        full = {s for s in active if not has_room(prompts[s], serializer)}
         for slot in full:
             episodes[slot].prompt_limit = True
         environments.close_slots(sorted(full))
@@ -211,6 +211,6 @@ def _ended(result: StepResult | Failure) -> bool:
     return isinstance(result, Failure) or result.terminated or result.truncated
 
 
-def _has_room(prompt: Prompt, serializer: Serializer) -> bool:
+def has_room(prompt: Prompt, serializer: Serializer) -> bool:
     """A growing conversation ends where it passes the prompt limit; windows are cut to fit."""
     return not serializer.append or len(prompt.token_ids) <= serializer.max_prompt_tokens
