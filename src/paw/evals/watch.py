@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from paw.envs.base import StepResult, TaskSource
 from paw.evals.play import STREAM
 from paw.rollout.actor import Actor
-from paw.rollout.collect import Limits, has_room, make_transition
+from paw.rollout.collect import Limits, has_room, make_move, make_transition
 from paw.rollout.sampler import SampleRequest
 from paw.types import Transition
 
@@ -35,14 +35,8 @@ def watch(
             response = serializer.response(action)
             parsed = serializer.parse(response)
             result = environment.step(parsed.command)
-            valid = parsed.well_formed and (result.valid or not limits.refused_is_invalid)
-            yield (
-                make_transition(
-                    serializer, prompt, action, response, parsed.command, observation, result,
-                    valid, 0.0 if valid else -limits.invalid_penalty,
-                ),
-                result,
-            )  # fmt: skip
+            move = make_move(action, response, parsed, result, limits)
+            yield make_transition(serializer, prompt, observation, move), result
             if result.terminated or result.truncated:
                 return
             dialogue.act(action, parsed.command)
