@@ -22,7 +22,7 @@ def add(declare: Declare) -> None:
     play.add_argument("env", metavar="ENV")
     play.add_argument("--split", help="default: the training split; of a policy, the evaluation's")
     play.add_argument("--task", type=SEED, default=0, help="number of the task in its split")
-    play.add_argument("--seed", type=SEED, default=0)
+    play.add_argument("--seed", type=SEED, default=0, help="of the environment, or of the policy")
     play.add_argument("--data-dir")
     play.add_argument("--policy", metavar="RUN_OR_MODEL", help="watch it play, turn by turn")
     play.add_argument("--temperature", type=float, help="of the policy; default: eval.temperature")
@@ -70,28 +70,29 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
     actor = Actor(config, policy, tokenizer)
     limits = actor.limits(config.eval.temperature, config.eval.max_turns)
     _show(f"{known.policy} plays at temperature {limits.temperature:g}\n")
-    return_, number, result = 0.0, 0, None
+    return_, number = 0.0, 0
     for transition, result in watch(actor, source, known.task, known.seed, limits):
+        if not number:
+            _show(transition.observation)
         number, return_ = number + 1, return_ + transition.reward
         _show_turn(number, transition)
         if result.terminated or result.truncated:
-            _show(f"{result.observation.text}\n".lstrip("\n"))
             return _show(outcome(result, number, return_, source.max_return))
         if not _goes_on():
             return _show(f"Stopped after turn {number}; the return so far is {return_:g}.")
-    if result is not None:
-        _show(f"{result.observation.text}\n")
     _show(f"Cut after turn {number}: return {return_:g} of {source.max_return:g}.")
 
 
 def _show_turn(number: int, transition: "Transition") -> None:
-    """What the policy read, wrote and got."""
-    _show(f"{transition.observation}\n\n[turn {number}] {transition.response}")
+    """What the policy wrote, what was made of it, what came of it."""
     notes = [] if transition.command == transition.response else [f"command {transition.command!r}"]
     notes += [] if transition.valid else ["not valid"]
     notes += [f"reward {transition.reward:+g}"] if transition.reward else []
     notes += [] if transition.action.finished else ["cut at rollout.max_response_tokens"]
-    _show(f"({', '.join(notes)})\n" if notes else "")
+    _show(f"\n[turn {number}] {transition.response}")
+    if notes:
+        _show(f"({', '.join(notes)})")
+    _show(f"\n{transition.next_observation or ''}".rstrip())
 
 
 def _goes_on() -> bool:

@@ -3,6 +3,8 @@
     def factory(split="train"):
         return GymSource(make_game, name="game", instruction="win the game.", split=split)
 
+    factory.style = Style(introduction="You play a game.", validation_split="valid")  # optional
+
 `gymnasium` itself is not imported: anything with its `reset(seed=...)` and `step(action)` will do.
 """
 

@@ -13,7 +13,7 @@ from paw.types import Transition
 def watch(
     actor: Actor, source: TaskSource, task_index: int, seed: int, limits: Limits
 ) -> Iterator[tuple[Transition, StepResult]]:
-    """Play a task as `paw eval --seed` does, in this process; yields each turn when it is done.
+    """Play a task with the sampling seeds of `paw eval`, in this process; yields every turn.
 
     It ends with the task, after `limits.max_turns`, or where the prompt has no more room.
     """
