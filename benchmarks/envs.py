@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import paw.envs
 from paw.envs.base import TaskSource
-from paw.envs.probe import Episode, Probe, RandomPlayer
+from paw.envs.probe import Probe, RandomPlayer, Recording
 from paw.types import Task
 
 RANDOM_TURNS = 50
 EXPERT_TURNS = 200
 
 
-def replay(source: TaskSource, episodes: list[Episode]) -> int:
+def replay(source: TaskSource, episodes: list[Recording]) -> int:
     """Play recorded episodes; the number of steps."""
     for episode in episodes:
         env = source.open(episode.task)

@@ -1,8 +1,6 @@
 """An environment of one's own: `paw check-env examples.own_environment:Guess`, `paw play …`."""
 
-import random
-
-from paw.envs import Observation, StepResult, Task, TaskSource
+from paw.envs import Episode, Observation, StepResult, Task, TaskSource
 
 NUMBERS = tuple(str(n) for n in range(1, 21))
 
@@ -20,33 +18,20 @@ class Guess(TaskSource):
         return Task(f"{self.split}/{index}", "guess", "guess my number, 1 to 20.")
 
     def open(self, task: Task, seed: int = 0) -> "GuessGame":
-        return GuessGame(random.Random(task.id).choice(NUMBERS))
+        return GuessGame(task, seed)
 
 
-class GuessGame:
+class GuessGame(Episode):
     max_return = 1.0
 
-    def __init__(self, number: str) -> None:
-        self.number, self.state = number, "new"
-
-    def reset(self) -> Observation:
-        self._go(before="new", after="running")
+    def start(self) -> Observation:
+        self.number = self.rng.choice(NUMBERS)
         return Observation("Guess my number, 1 to 20.", NUMBERS)
 
-    def step(self, command: str) -> StepResult:
-        right = command.strip() == self.number
-        self._go(before="running", after="ended" if right else "running")
-        if right:
+    def play(self, command: str) -> StepResult:
+        if command.strip() == self.number:
             return StepResult(Observation("Yes!"), 1.0, terminated=True, success=True)
         if command.strip() not in NUMBERS:
             return StepResult(Observation("That is not a number I know.", NUMBERS), valid=False)
         hint = "higher" if int(command) < int(self.number) else "lower"
         return StepResult(Observation(f"No, it is {hint}.", NUMBERS))
-
-    def _go(self, before: str, after: str) -> None:
-        if self.state != before:  # single use: reset once, no step before it or after the end
-            raise RuntimeError(f"the environment is {self.state}")
-        self.state = after
-
-    def close(self) -> None:
-        pass

@@ -7,7 +7,7 @@ import pytest
 from paw.envs.base import Observation, StepResult
 from paw.envs.household import Household, HouseholdEnvironment
 from paw.envs.household.layouts import generate
-from paw.envs.play import play
+from paw.envs.play import HELP, completions, play, wrap
 from paw.errors import UserError
 
 WINNING = [
@@ -48,7 +48,7 @@ def test_a_won_episode():
     assert person.screen[:4] == [
         "household valid, task 6: valid/level1/00006 (pick_clean_then_place_in_recep)",
         "Task: put a clean mug in cabinet.",
-        "Type a command; ? lists what is admissible now, :q leaves.\n",
+        f"{HELP}\n",
         "You are in the middle of a room. Looking quickly around you, you see a cabinet 1, "
         "a countertop 1, a drawer 1, a fridge 1, a microwave 1, and a sinkbasin 1.\n\n"
         "Your task is to: put a clean mug in cabinet.",
@@ -71,10 +71,38 @@ def test_commands_on_demand_cost_no_turn():
     )
     assert person.screen[4:7] == [
         listed,
-        "Type a command; ? lists what is admissible now, :q leaves.",
+        HELP,
         listed,
     ]
     assert person.screen[-1] == "Left after 1 command; the return so far is 0."
+
+
+def test_quit_costs_no_turn():
+    person = Person(["look", "quit"])
+    assert person.play() is None
+    assert person.screen[-1] == "Left after 1 command; the return so far is 0."
+
+
+def test_an_environment_may_have_a_command_quit():
+    person = Person(["!quit"], EOFError)
+    person.play()
+    assert person.screen[4:6] == ["Nothing happens.", "(not a valid command)"]
+
+
+def test_words_are_whole_at_the_margin():
+    """A table and a list keep their lines; what is too long goes on below its first word."""
+    text = "You see a mug 1, and a bowl 12.\n\nname   n\nmug    1\n  go to the countertop 1"
+    assert wrap(text, 20) == (
+        "You see a mug 1, and\na bowl 12.\n\nname   n\nmug    1\n  go to the\n  countertop 1"
+    )
+    assert wrap("https://example.org/a-page 1", 10) == "https://example.org/a-page\n1"
+
+
+def test_completion_stops_at_a_slot():
+    commands = ("search[<query>]", "click[a]", "click[b]", "<search><query></search>")
+    assert completions("", commands) == ["search[", "click[a]", "click[b]", "<search>"]
+    assert completions("cl", commands) == ["click[a]", "click[b]"]
+    assert completions("buy", commands) == []
 
 
 @pytest.mark.parametrize("last", [EOFError, KeyboardInterrupt])

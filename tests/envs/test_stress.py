@@ -13,7 +13,7 @@ import pytest
 from paw.envs import make
 from paw.envs.base import TaskSource
 from paw.envs.check import check_environment, format_report
-from paw.envs.probe import Episode, Probe, RandomPlayer, bad_commands
+from paw.envs.probe import Probe, RandomPlayer, Recording, bad_commands
 from paw.envs.retrieval import build_index
 
 ENVIRONMENTS = ["household"] + [
@@ -54,7 +54,7 @@ def source(request: pytest.FixtureRequest, options) -> TaskSource:
     return make(request.param, **options(request.param))
 
 
-def record_sessions(probe: Probe) -> list[Episode]:
+def record_sessions(probe: Probe) -> list[Recording]:
     """Tasks spread over the split, the even ones with the expert, each played alone."""
     source = probe.source
     episodes = []

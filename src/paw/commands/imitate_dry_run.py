@@ -25,6 +25,7 @@ from paw.errors import UserError
 from paw.imitate.demonstrations import (
     Demonstration,
     expert_demonstrations,
+    expert_options,
     read_demonstrations,
 )
 from paw.imitate.loop import make_rows, new_model, new_tokenizer, open_evaluation
@@ -129,14 +130,16 @@ def _demonstrations(source: TaskSource, config: Config) -> tuple[int, list[Demon
         text = f"{len(every):,} successful trajectories of {turns:.1f} turns in "
         return len(every), every[:SAMPLE], text + settings.trajectories
     count = min(SAMPLE, settings.demonstrations)
+    options = ", ".join(f"{k} {v}" for k, v in expert_options(source, config).items())
+    with_options = f" ({options})" if options else ""
     begin = time.perf_counter()
     sample = expert_demonstrations(
         source, replace(config, imitate=replace(settings, demonstrations=count))
     )
     seconds = (time.perf_counter() - begin) / count
     text = (
-        f"{settings.demonstrations:,} episodes of the expert (noise {settings.noise:g}, junk "
-        f"{settings.junk:g}); of {count} tried it won {len(sample)}, in "
+        f"{settings.demonstrations:,} episodes of the expert{with_options}; of {count} tried it "
+        f"won {len(sample)}, in "
         f"{fmean(len(d.responses) for d in sample):.1f} turns; all take about "
         f"{_span(settings.demonstrations * seconds)}"
     )

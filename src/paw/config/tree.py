@@ -241,10 +241,11 @@ class ImitateConfig:
     """Expert episodes to play."""
     trajectories: str | None = None
     """Learn from this trajectory file (.jsonl.zst of a run) instead of the expert."""
-    noise: float = 0.7
-    """Randomness of the expert's exploration."""
-    junk: float = 0.12
-    """Share of useless commands played and not imitated, so that the policy learns to recover."""
+    noise: float | None = None
+    """Randomness of the expert's exploration; default 0.7 where it takes `noise`."""
+    junk: float | None = None
+    """Share of useless commands played and not imitated, so that the policy learns to recover;
+    default 0.12 where the expert takes `junk`."""
     expert: dict[str, Any] = field(default_factory=dict)
     """Further options of the environment's expert."""
     observation_weight: float = 1.0

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Any
 
-from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSource
+from paw.envs.base import Environment, Episode, Expert, Observation, StepResult, TaskSource
 from paw.errors import UserError, nearest
 from paw.style import Style
 from paw.types import Task
 
 __all__ = [
     "Environment",
+    "Episode",
     "Expert",
     "Observation",
     "StepResult",

@@ -12,6 +12,7 @@ command however malformed, and is deterministic in (task, seed, commands).
 """
 
 import hashlib
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +75,57 @@ class Environment(Protocol):
 
 
 class Expert(Protocol):
-    """Plays an environment from its observations, for demonstrations."""
+    """Plays one episode from its observations, for demonstrations.
+
+    `act` is all it needs. One that gives bad commands on purpose, so that demonstrations show what
+    follows them, says so by its attribute `last_was_junk: bool`: such commands are not imitated.
+    """
 
     def act(self, observation: Observation) -> str:
         """The next command."""
         ...
+
+
+class Episode:
+    """An environment that holds the single-use rule by itself: write `start` and `play`.
+
+    A subclass sets `max_return`. Chance comes from `rng`, seeded by (task, seed).
+    """
+
+    max_return: float
+
+    def __init__(self, task: Task, seed: int = 0) -> None:
+        self.task = task
+        self.rng = random.Random(f"{task.id}/{seed}")
+        self._state = "new"
+
+    def start(self) -> Observation:
+        """The first observation."""
+        raise NotImplementedError
+
+    def play(self, command: str) -> StepResult:
+        """What one command does, however malformed it is."""
+        raise NotImplementedError
+
+    def reset(self) -> Observation:
+        """See `Environment`; a subclass writes `start`."""
+        if self._state != "new":
+            raise RuntimeError("an environment is for one episode: open a new one")
+        self._state = "running"
+        return self.start()
+
+    def step(self, command: str) -> StepResult:
+        """See `Environment`; a subclass writes `play`."""
+        if self._state != "running":
+            raise RuntimeError("step before reset, or after the end of the episode")
+        result = self.play(command)
+        if result.terminated or result.truncated:
+            self._state = "ended"
+        return result
+
+    def close(self) -> None:
+        """Nothing to free; an episode that holds something frees it here."""
+        self._state = "closed"
 
 
 def digest(texts: Iterable[str]) -> str:
@@ -124,7 +171,12 @@ class TaskSource(Sequence[Task]):
         raise NotImplementedError
 
     def expert(self, task: Task, seed: int = 0, **options: Any) -> Expert:
-        """An expert for one episode of `task` (optional)."""
+        """An expert for one episode of `task` (optional).
+
+        Options are keyword parameters with defaults. `paw imitate` sets `noise` (randomness of its
+        exploration) and `junk` (share of bad commands) of experts that take them, and whatever
+        stands in `imitate.expert`.
+        """
         raise NotImplementedError(f"{self.name} has no expert")
 
     def facts(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from paw.envs.base import Environment, Observation, TaskSource
-from paw.envs.probe import Episode, Failure, Probe, RandomPlayer, bad_commands, expect, shorten
+from paw.envs.expert import play_expert, takes
+from paw.envs.probe import Failure, Probe, RandomPlayer, Recording, bad_commands, expect, shorten
 from paw.types import Task
 
 RANDOM_TURNS = 30
@@ -281,12 +282,31 @@ def _check_bad_commands(probe: Probe) -> str:
     return f"{len(bad_commands(()))} kinds, none raises; {command} took longest, {seconds:.3f} s"
 
 
+def _check_imitation(probe: Probe) -> str:
+    """What `paw imitate` does: an expert that strays a little, twice the same, on every task."""
+    source = probe.source
+    options = {option: 0.1 for option in ("noise", "junk") if takes(source, option)}
+    won = junk = turns = 0
+    for seed, task in enumerate(probe.tasks, probe.seed):
+        probe.doing = f"playing the expert of {task.id}"
+        try:
+            experts = [source.expert(task, seed, **options) for _ in range(2)]
+        except NotImplementedError:
+            return "there is no expert: `paw imitate` would need a trajectory file"
+        first, second = (
+            play_expert(source, task, seed, expert, EXPERT_TURNS) for expert in experts
+        )
+        expect(first == second, f"task {task.id}: the expert plays otherwise the second time")
+        won, junk, turns = won + first.success, junk + sum(first.junk), turns + len(first.junk)
+    return f"the expert wins {won} of {len(probe.tasks)} episodes; {junk} of {turns} commands junk"
+
+
 def _begin(probe: Probe, task: Task) -> tuple[Environment, Observation]:
     env = probe.open(task)
     return env, probe.reset(env)
 
 
-def _recorded(probe: Probe) -> list[Episode]:
+def _recorded(probe: Probe) -> list[Recording]:
     expect(bool(probe.episodes), "no episode was recorded: see `values`")
     return probe.episodes
 
@@ -310,4 +330,5 @@ _CHECKS: dict[str, Callable[[Probe], str]] = {
     "end": _check_end,
     "max_return": _check_max_return,
     "bad commands": _check_bad_commands,
+    "imitation": _check_imitation,
 }

@@ -3,13 +3,15 @@
     def factory(split="train"):
         return GymSource(make_game, name="game", instruction="win the game.", split=split)
 
+    factory.style = Style(introduction="You play a game.", validation_split="valid")  # optional
+
 `gymnasium` itself is not imported: anything with its `reset(seed=...)` and `step(action)` will do.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from paw.envs.base import Environment, Observation, StepResult, TaskSource
+from paw.envs.base import Environment, Episode, Observation, StepResult, TaskSource
 from paw.errors import UserError
 from paw.types import Task
 
@@ -56,36 +58,31 @@ class GymSource(TaskSource):
 
     def open(self, task: Task, seed: int = 0) -> Environment:
         """The environment reset with the task's own seed; `seed` changes nothing."""
-        return GymEnvironment(self._make(), int(task.id.rpartition("/")[2]), self.max_return)
+        return GymEnvironment(task, self._make(), self.max_return)
 
 
-class GymEnvironment:
+class GymEnvironment(Episode):
     """One episode of a Gymnasium-style environment.
 
     `info["admissible_commands"]`, `info["valid"]` and `info["success"]` are read where they are
     given; without the last, an episode is a success if its return reaches `max_return`.
     """
 
-    def __init__(self, environment: Any, seed: int, max_return: float) -> None:
+    def __init__(self, task: Task, environment: Any, max_return: float) -> None:
+        super().__init__(task)
         self.max_return = max_return
-        self._environment, self._seed = environment, seed
-        self._return, self._state = 0.0, "new"
+        self._environment, self._return = environment, 0.0
 
-    def reset(self) -> Observation:
-        if self._state != "new":
-            raise RuntimeError("an environment is for one episode; open a new one")
-        self._state = "running"
-        text, info = self._environment.reset(seed=self._seed)
+    def start(self) -> Observation:
+        """Reset with the task's own seed."""
+        text, info = self._environment.reset(seed=int(self.task.id.rpartition("/")[2]))
         return _observation(text, info)
 
-    def step(self, command: str) -> StepResult:
-        if self._state != "running":
-            raise RuntimeError("step before reset, or after the end of the episode")
+    def play(self, command: str) -> StepResult:
+        """One step of the environment."""
         text, reward, terminated, truncated, info = self._environment.step(command)
         self._return += float(reward)
         ended = bool(terminated or truncated)
-        if ended:
-            self._state = "ended"
         success = bool(info.get("success", self._return >= self.max_return)) if ended else None
         return StepResult(
             observation=_observation(text, info),
@@ -98,6 +95,8 @@ class GymEnvironment:
         )
 
     def close(self) -> None:
+        """Close the environment."""
+        super().close()
         self._environment.close()
 
 

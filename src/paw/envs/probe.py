@@ -10,7 +10,7 @@ from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSour
 from paw.types import Task
 
 _SAMPLE_TEXTS = ("red shoes", "the capital of France", "1")
-_SLOT = re.compile(r"<(\w+)>")
+SLOT = re.compile(r"<(\w+)>")
 
 
 class Failure(Exception):
@@ -23,7 +23,7 @@ def expect(condition: bool, message: str) -> None:
 
 
 @dataclass
-class Episode:
+class Recording:
     """A recorded episode: results[0] answers `reset`, results[i + 1] answers commands[i]."""
 
     task: Task
@@ -52,7 +52,7 @@ class Probe:
         self.num_tasks = num_tasks
         self.seed = seed
         self.tasks: list[Task] = []
-        self.episodes: list[Episode] = []
+        self.episodes: list[Recording] = []
         self.doing = ""
 
     def open(self, task: Task, source: TaskSource | None = None) -> Environment:
@@ -82,9 +82,9 @@ class Probe:
         except NotImplementedError:
             return None
 
-    def record(self, task: Task, expert: Expert, turns: int) -> Episode:
+    def record(self, task: Task, expert: Expert, turns: int) -> Recording:
         """Play with `expert` until the end, or for `turns` turns."""
-        episode = Episode(task, by_expert=not isinstance(expert, RandomPlayer))
+        episode = Recording(task, by_expert=not isinstance(expert, RandomPlayer))
         env = self.open(task)
         observation = self.reset(env)
         episode.results.append(observation)
@@ -96,13 +96,13 @@ class Probe:
         env.close()
         return episode
 
-    def replay(self, episode: Episode, env: Environment, first: int = 0) -> None:
+    def replay(self, episode: Recording, env: Environment, first: int = 0) -> None:
         """Play a recorded episode's commands from number `first` and compare every answer."""
         for i in range(first, len(episode.results)):
             result = self.reset(env) if i == 0 else self.step(env, episode.commands[i - 1])
             self.compare(episode, i, result)
 
-    def compare(self, episode: Episode, i: int, result: Observation | StepResult) -> None:
+    def compare(self, episode: Recording, i: int, result: Observation | StepResult) -> None:
         if result != episode.results[i]:
             what = f"command {i}, {shorten(episode.commands[i - 1])}," if i else "reset"
             raise Failure(
@@ -155,7 +155,7 @@ def fill_slots(command: str, rng: Random) -> str:
     def text(slot: re.Match[str]) -> str:
         return slot[0] if f"</{slot[1]}>" in command else rng.choice(_SAMPLE_TEXTS)
 
-    return _SLOT.sub(text, command)
+    return SLOT.sub(text, command)
 
 
 class RandomPlayer:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from paw.envs.base import Observation, TaskSource
+from paw.envs.expert import ExpertEpisode, play_expert
 from paw.errors import UserError
 from paw.evals.endpoint import Message, Reply
 from paw.style import Style
@@ -210,30 +211,21 @@ def expert_example(source: TaskSource, kind: str, max_turns: int, avoid: frozens
     same = [task for task in tasks if task.kind == kind]
     for task in (same or tasks)[:EXPERT_TRIES]:
         try:
-            text = _play_expert(source, task, max_turns)
+            expert = source.expert(task, 0)
         except NotImplementedError:
             raise UserError(f"--shots: {source.name} has no expert; use --shots 0") from None
-        if text is not None:
-            return text
+        episode = play_expert(source, task, 0, expert, max_turns)
+        if episode.success:
+            return _told(task, episode)
     raise UserError(
         f"--shots: the expert of {source.name} {source.split} wins none of the tasks tried in "
         f"{max_turns} turns; use --shots 0"
     )
 
 
-def _play_expert(source: TaskSource, task: Task, max_turns: int) -> str | None:
-    expert = source.expert(task, 0)
-    environment = source.open(task, 0)
-    try:
-        observation = environment.reset()
-        lines = [] if task.instruction in observation.text else [f"Task: {task.instruction}"]
-        for _ in range(max_turns):
-            command = expert.act(observation)
-            lines += [f"Observation: {observation.text}", f"Action: {command}"]
-            result = environment.step(command)
-            observation = result.observation
-            if result.terminated:
-                return "\n".join(lines) if result.success else None
-    finally:
-        environment.close()
-    return None
+def _told(task: Task, episode: ExpertEpisode) -> str:
+    told = task.instruction in episode.observations[0].text
+    lines = [] if told else [f"Task: {task.instruction}"]
+    for observation, command in zip(episode.observations, episode.commands, strict=False):
+        lines += [f"Observation: {observation.text}", f"Action: {command}"]
+    return "\n".join(lines)

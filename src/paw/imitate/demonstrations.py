@@ -12,10 +12,14 @@ import zstandard
 from paw.config.read import check_types
 from paw.config.tree import Config
 from paw.envs.base import Observation, TaskSource
+from paw.envs.expert import play_expert, takes
 from paw.errors import UserError
 from paw.runs.console import Progress
 from paw.text.parse import write_response
 from paw.types import Task
+
+NOISE, JUNK = 0.7, 0.12
+"""`imitate.noise` and `imitate.junk` of an expert that takes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,7 @@ def expert_demonstrations(
 ) -> list[Demonstration]:
     """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
     settings, rng = config.imitate, random.Random(config.run.seed)
-    options = {"noise": settings.noise, "junk": settings.junk} | settings.expert
-    check_types(source.expert, options, "imitate.expert")
+    options = expert_options(source, config)
     order: list[int] = []
     demonstrations = []
     for number in range(settings.demonstrations):
@@ -51,14 +54,38 @@ def expert_demonstrations(
             raise UserError(f"paw imitate: {error}; set imitate.trajectories instead") from error
         except TypeError as error:
             raise UserError(f"imitate.expert: {error}") from error
-        demonstration = _play(source, task, seed, expert, config)
-        if demonstration is not None:
-            demonstrations.append(demonstration)
+        episode = play_expert(source, task, seed, expert, config.rollout.max_turns)
+        if episode.success:
+            form = config.rollout.response_format
+            responses = [write_response(c, form, source.style) for c in episode.commands]
+            imitated = tuple(not junk for junk in episode.junk)
+            demonstrations.append(
+                Demonstration(task, episode.observations, tuple(responses), imitated)
+            )
         if number % 100 == 99:
             progress(0, {"demonstrations": len(demonstrations)})
     if not demonstrations:
         raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
     return demonstrations
+
+
+def expert_options(source: TaskSource, config: Config) -> dict[str, Any]:
+    """What the expert is called with: `noise` and `junk` if it takes them, and `imitate.expert`.
+
+    Raises:
+        UserError: an option that was set and that it does not take, or of a wrong type.
+    """
+    settings, options = config.imitate, {}
+    for name, value, default in (("noise", settings.noise, NOISE), ("junk", settings.junk, JUNK)):
+        if takes(source, name):
+            options[name] = default if value is None else value
+        elif value is not None:
+            raise UserError(
+                f"imitate.{name} = {value}: the expert of {source.name} takes no {name}; leave it"
+            )
+    options |= settings.expert
+    check_types(source.expert, options, "imitate.expert")
+    return options
 
 
 def read_demonstrations(path: str) -> list[Demonstration]:
@@ -92,24 +119,3 @@ def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
         }
         demonstrations.append(msgspec.convert(episode, Demonstration))
     return demonstrations
-
-
-def _play(
-    source: TaskSource, task: Task, seed: int, expert: Any, config: Config
-) -> Demonstration | None:
-    """One expert episode; None if it is not won within `max_turns`."""
-    environment = source.open(task, seed)
-    observations, responses, imitated = [environment.reset()], [], []
-    for _ in range(config.rollout.max_turns):
-        command = expert.act(observations[-1])
-        responses.append(write_response(command, config.rollout.response_format, source.style))
-        imitated.append(not expert.last_was_junk)
-        result = environment.step(command)
-        observations.append(result.observation)
-        if result.terminated:
-            won = bool(result.success)
-            environment.close()
-            turns = (tuple(observations), tuple(responses), tuple(imitated))
-            return Demonstration(task, *turns) if won else None
-    environment.close()
-    return None

@@ -8,6 +8,7 @@ from paw.envs.base import Observation, StepResult
 from paw.rollout.pool import Failure
 from paw.rollout.sampler import Sampler, SampleRequest
 from paw.text.dialogue import Dialogue, Prompt, Serializer
+from paw.text.parse import Parsed
 from paw.types import Group, SampledAction, Task, Trajectory, Transition
 
 
@@ -121,7 +122,7 @@ def collect(
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
         prompts = {slot: episodes[slot].dialogue.prompt() for slot in active}
-        full = {s for s in active if not _has_room(prompts[s], serializer)}
+        full = {s for s in active if not has_room(prompts[s], serializer)}
         for slot in full:
             episodes[slot].prompt_limit = True
         environments.close_slots(sorted(full))
@@ -144,9 +145,7 @@ def collect(
             if isinstance(result, Failure):
                 episodes[slot].failure = result.reason
                 continue
-            valid = parsed[slot].well_formed and (result.valid or not limits.refused_is_invalid)
-            penalty = 0.0 if valid else -limits.invalid_penalty
-            move = Move(action, responses[slot], parsed[slot].command, result, valid, penalty)
+            move = make_move(action, responses[slot], parsed[slot], result, limits)
             episode = episodes[slot]
             episode.record(
                 make_transition(serializer, prompts[slot], episode.observation, move), move
@@ -173,6 +172,15 @@ def _open(
         episode.dialogue.observe(observation.text, observation.commands)
         episodes.append(episode)
     return episodes
+
+
+def make_move(
+    action: SampledAction, response: str, parsed: Parsed, result: StepResult, limits: Limits
+) -> Move:
+    """What an action did, and whether it was a valid one."""
+    valid = parsed.well_formed and (result.valid or not limits.refused_is_invalid)
+    penalty = 0.0 if valid else -limits.invalid_penalty
+    return Move(action, response, parsed.command, result, valid, penalty)
 
 
 def make_transition(
@@ -211,6 +219,6 @@ def _ended(result: StepResult | Failure) -> bool:
     return isinstance(result, Failure) or result.terminated or result.truncated
 
 
-def _has_room(prompt: Prompt, serializer: Serializer) -> bool:
+def has_room(prompt: Prompt, serializer: Serializer) -> bool:
     """A growing conversation ends where it passes the prompt limit; windows are cut to fit."""
     return not serializer.append or len(prompt.token_ids) <= serializer.max_prompt_tokens

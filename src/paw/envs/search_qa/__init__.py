@@ -135,7 +135,7 @@ class SearchQA(TaskSource):
 
     def open(self, task: Task, seed: int = 0) -> SearchQAEnvironment:
         """A fresh episode; nothing in it depends on `seed`."""
-        return SearchQAEnvironment(self.question(task), self._retriever, self._limits)
+        return SearchQAEnvironment(task, self.question(task), self._retriever, self._limits)
 
     def expert(  # pyright: ignore[reportIncompatibleMethodOverride]  # options by name
         self,

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from paw.envs.base import Observation, StepResult
+from paw.envs.base import Episode, Observation, StepResult
 from paw.envs.retrieval.base import Passage, Retriever
 from paw.envs.search_qa.questions import Question
 from paw.envs.search_qa.scoring import exact_match, f1_score, substring_match
+from paw.types import Task
 
 COMMANDS = ("<search><query></search>", "<answer><text></answer>")
 """With slots, in the form of `Observation.commands`."""
@@ -65,25 +66,24 @@ def format_passages(passages: list[Passage], max_document_words: int | None = No
     return "<information>" + "\n".join(lines) + "</information>"
 
 
-class SearchQAEnvironment:
+class SearchQAEnvironment(Episode):
     """One episode. An answer ends it; `info` of the answer holds the scores."""
 
     max_return = 1.0
 
-    def __init__(self, question: Question, retriever: Retriever, limits: Limits) -> None:
+    def __init__(
+        self, task: Task, question: Question, retriever: Retriever, limits: Limits
+    ) -> None:
+        super().__init__(task)
         self._question = question
         self._retriever = retriever
         self._limits = limits
-        self._state = "new"
 
-    def reset(self) -> Observation:
+    def start(self) -> Observation:
         """The question."""
-        if self._state != "new":
-            raise RuntimeError("an environment is single-use: open a new one")
-        self._state = "running"
         return Observation(self._question.text, COMMANDS)
 
-    def step(self, command: str) -> StepResult:
+    def play(self, command: str) -> StepResult:
         """Run the first complete `<search>` or `<answer>` block of `command`.
 
         `info["score"]` is the answer's F1, 0 before there is one.
@@ -91,18 +91,12 @@ class SearchQAEnvironment:
         Raises:
             RetrievalError: the retriever is out of order; the episode is lost.
         """
-        if self._state != "running":
-            raise RuntimeError(f"step on an environment that is {self._state}")
         parsed = parse_command(command)
         if parsed is None:
             return StepResult(Observation(INVALID, COMMANDS), valid=False, info={"score": 0.0})
         verb, content = parsed
         content = content.encode("utf-8", "replace").decode()  # lone surrogates
         return self._search(content) if verb == "search" else self._answer(content)
-
-    def close(self) -> None:
-        """Nothing is held."""
-        self._state = "closed"
 
     def _search(self, query: str) -> StepResult:
         query = query[: self._limits.max_query_chars]
@@ -113,7 +107,6 @@ class SearchQAEnvironment:
         return StepResult(Observation(text, COMMANDS), info=info)
 
     def _answer(self, prediction: str) -> StepResult:
-        self._state = "over"
         golds = self._question.golden_answers
         correct = exact_match(prediction, golds)
         f1 = f1_score(prediction, golds)
