@@ -240,7 +240,8 @@ class ImitateConfig:
     demonstrations: int = 4000
     """Expert episodes to play."""
     trajectories: str | None = None
-    """Learn from this trajectory file (.jsonl.zst of a run), or a run's newest, instead of the expert."""
+    """Learn from this trajectory file (.jsonl.zst of a run), or a run's newest, not from the
+    expert."""
     noise: float = 0.7
     """Randomness of the expert's exploration."""
     junk: float = 0.12
