@@ -143,6 +143,8 @@ def clone(tmp_path: Path) -> Path:
     pages = (ROOT / "docs" / "environments.md").read_text()
     own = (ROOT / "examples" / "own_environment.py").read_text()
     own += "\n\nfactory = Guess\n\n\n" + re.findall(r"```python\n(.*?)```", pages, re.S)[0]
+    experts = (ROOT / "docs" / "experts.md").read_text()
+    own += "\n\n".join(re.findall(r"```python\n(.*?)```", experts, re.S))
     for name in ("mymodule.py", "my_games.py"):
         (tmp_path / name).write_text(own)
     data = tmp_path / "data"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import lamps
@@ -9,7 +10,7 @@ import pytest
 from lamps import Lamps
 
 from paw.cli import main
-from paw.commands.arguments import configuration
+from paw.commands import endpoint
 from paw.evals.agents import Plain
 from paw.types import Task
 
@@ -34,11 +35,12 @@ def test_it_is_asked_in_its_own_words():
     )
 
 
-def test_its_protocol_is_the_default():
-    config = configuration([], ["--env.name", NAME, "--rollout.response_format", "tags"])
+def test_its_protocol_holds_at_endpoints():
+    known = Namespace(env=NAME, data_dir=None, temperature=None)
+    config = endpoint._config(known, [])
     assert (config.rollout.max_turns, config.eval.temperature) == (3, 0.0)
-    config = configuration([], ["--env.name", NAME, "--rollout.max_turns", "9"])
-    assert config.rollout.max_turns == 9
+    config = endpoint._config(known, ["--rollout.max_turns", "9"])
+    assert (config.rollout.max_turns, config.eval.temperature) == (9, 0.0)
 
 
 def test_imitated_trained_and_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
