@@ -85,7 +85,7 @@ def act(policy: Policy, source, tasks, experts=()) -> tuple[list[Transition], Te
 def score(policy: Policy, transitions: list[Transition]) -> tuple[Tensor, Tensor, Tensor]:
     """One pass over rows h_t + a_t + o_{t+1}: log-prob, entropy and role of each token, [P, T]."""
     rows = [torch.tensor(t.prompt + t.action + t.observation) for t in transitions]
-    roles = [torch.tensor([r for r in range(3) for _ in t[1 + r]]) for t in transitions]
+    roles = [torch.tensor([r for r, ids in enumerate(t[1:]) for _ in ids]) for t in transitions]
     tokens, roles = (pad_sequence(x, batch_first=True) for x in (rows, roles))
     logits, _ = policy(tokens[:, :-1])
     logprobs = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -35,15 +34,10 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-def test_help_takes_less_than_a_second():
-    best = 9.0
-    for _ in range(3):  # of three: another process may hold the core
-        start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "paw.cli", "--help"], capture_output=True, text=True, check=True
-        )
-        best = min(best, time.monotonic() - start)
-    assert best < 1.0
+def test_help_names_the_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "paw.cli", "--help"], capture_output=True, text=True, check=True
+    )
     for command in ("train", "imitate", "eval", "play", "check-env", "keys"):
         assert re.search(rf"^ +{command}\s+\S", done.stdout, re.MULTILINE), command
 

@@ -46,11 +46,9 @@ class Rule:
     """Exit status expected."""
 
 
-TINY = (
-    "--run.threads 1 --rollout.workers 0 --rollout.max_turns 3 --rollout.max_response_tokens 6 "
-    "--eval.episodes 2 --eval.max_turns 3"
-)
-TRAIN = "--run.updates 1 --rollout.groups 2 --rollout.group_size 2 " + TINY
+EVAL = "--eval.episodes 2 --eval.max_turns 3"
+TINY = f"--run.threads 1 --rollout.workers 0 --rollout.max_response_tokens 6 {EVAL}"
+TRAIN = f"--run.updates 1 --rollout.groups 2 --rollout.group_size 2 --rollout.max_turns 3 {TINY}"
 ALL = "--env.split all"  # the made-up shop has four goals, which the official order calls test
 RULES = [
     Rule(r"^make ", not_run="make test is what runs this; examples/quickstart.py is run below"),
@@ -140,11 +138,12 @@ def clone(tmp_path: Path) -> Path:
     for name in ("MODEL", "my_policy"):
         make_policy(tmp_path / name, max_positions=8192)
     (tmp_path / "recipe.toml").write_text("")
-    pages = (ROOT / "docs" / "environments.md").read_text()
-    own = (ROOT / "examples" / "own_environment.py").read_text()
-    own += "\n\nfactory = Guess\n\n\n" + re.findall(r"```python\n(.*?)```", pages, re.S)[0]
-    experts = (ROOT / "docs" / "experts.md").read_text()
-    own += "\n\n".join(re.findall(r"```python\n(.*?)```", experts, re.S))
+    own = (ROOT / "examples" / "own_environment.py").read_text() + "\n\nfactory = Guess\n"
+    for page in ("environments", "experts"):
+        blocks = re.findall(
+            r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.S
+        )
+        own += "\n\n".join(block for block in blocks if re.search("^class ", block, re.M))
     for name in ("mymodule.py", "my_games.py"):
         (tmp_path / name).write_text(own)
     data = tmp_path / "data"

@@ -80,7 +80,7 @@ def _echo(self, command):
 
 def _hang(self, command):
     if len(command) > 2**19:
-        time.sleep(3)
+        time.sleep(60)
     return Corridor.answer(self, command)
 
 
@@ -145,7 +145,7 @@ def test_faults_of_environments(fault):
 def test_hanging_is_found_within_the_time_limit():
     started = time.perf_counter()
     found = failures(with_environment(answer=_hang, max_return=20.0), time_limit=0.5)
-    assert time.perf_counter() - started < 2.5
+    assert time.perf_counter() - started < 30  # of 60
     assert found["bad commands"].startswith("still busy after 0.5 s, at the command '    ")
 
 
