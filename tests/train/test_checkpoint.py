@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
 from paw.config.read import resolve
 from paw.config.tree import Config
@@ -87,40 +86,6 @@ def test_of_another_algorithm_is_refused(policy: Path, tmp_path: Path):
     other = learner_of(config, loaded, critic)
     with pytest.raises(UserError, match=r"trainer\.pt: cannot read it .*goes on from the start"):
         checkpoint.restore(saved, other)
-
-
-@pytest.mark.parametrize(
-    ("error", "part"),
-    [
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (SafetensorError("I/O error: refused (os error 28)"), "No space left on device"),
-        (Exception("refused (os error 30)"), "Read-only file system"),
-    ],
-)
-def test_directory_that_cannot_be_written(tmp_path: Path, error: Exception, part: str):
-    final = tmp_path / "final"
-    final.mkdir()
-    (final / "old").write_text("old")
-    with pytest.raises(UserError, match=part), checkpoint.new_directory(final) as directory:
-        (directory / "new").write_text("new")
-        raise error
-    assert names(tmp_path) == ["final"]
-    assert names(final) == ["old"]
-
-
-def test_bugs_while_writing_stay_bugs(tmp_path: Path):
-    with pytest.raises(ZeroDivisionError), checkpoint.new_directory(tmp_path / "final"):
-        raise ZeroDivisionError
-    assert names(tmp_path) == []
-
-
-def test_new_directory_replaces_whole(tmp_path: Path):
-    final = tmp_path / "final"
-    for name in ("one", "two"):
-        with checkpoint.new_directory(final) as directory:
-            (directory / name).write_text(name)
-        assert names(final) == [name]
-    assert names(tmp_path) == ["final"]
 
 
 def test_names_of_models(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

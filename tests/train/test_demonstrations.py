@@ -19,7 +19,7 @@ from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import SampleRequest
 from paw.text.tokenizer import make_tokenizer
-from paw.train.metrics import records
+from paw.train.records import records
 from paw.train.score import flatten
 from paw.types import Judgement, SampledAction, Targets, Trajectory
 

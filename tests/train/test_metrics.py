@@ -9,8 +9,9 @@ import torch
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Rules, judge
 from paw.train.learner import Statistics
-from paw.train.metrics import learning_metrics, records, rollout_metrics
+from paw.train.metrics import learning_metrics, rollout_metrics
 from paw.train.prediction.target import choose_targets
+from paw.train.records import records
 from paw.train.score import flatten
 from paw.types import Group
 
@@ -44,9 +45,21 @@ def test_rollout_metrics():
         "rollout/prompt_limit_fraction": 0,
         "rollout/prompt_cut_fraction": 0,
         "rollout/failures": 1,
+        "rollout/groups_with_difference": 1,  # the other has one trajectory
         "tokens/sampled": 9,
         "wm/role_confusion_rate": 0,
     }
+
+
+def test_groups_with_a_difference_in_return():
+    """10, 0 and a failure; 0, 0 and a win that failed; a group of one usable is not compared."""
+    (mixed, easy) = groups()
+    won, lost, failed = mixed.trajectories
+    same = Group(mixed.task, (lost, lost, replace(won, failure="hang")))
+    assert rollout_metrics([mixed, same, easy])["rollout/groups_with_difference"] == 1
+    assert rollout_metrics([same, easy])["rollout/groups_with_difference"] == 0
+    alone = Group(mixed.task, (won, failed))
+    assert rollout_metrics([alone, easy])["rollout/groups_with_difference"] is None
 
 
 def test_role_confusion_and_cut_prompts_are_counted():
@@ -114,6 +127,7 @@ def test_learning_metrics():
         "wm/target_tokens": 6,
         "wm/cut_targets": 1,
         "wm/changed_target_fraction": 0,
+        "wm/most_common_target_fraction": 0.5,
         "tokens/trained": 50,
     }
 
@@ -129,7 +143,8 @@ def test_optional_metrics():
     assert found["wm/selected_transitions"] == found["wm/weighted_transitions"] == 0
     # Nothing to measure them at:
     assert found["policy/kl_zero_advantage"] is None
-    assert found["wm/nll"] is found["wm/loss"] is found["wm/clipped_token_fraction"] is None
+    for name in ("loss", "nll", "clipped_token_fraction", "most_common_target_fraction"):
+        assert found[f"wm/{name}"] is None
     assert found["wm/group_weight_mean"] == 0.25  # what a matched constant would read
 
 
@@ -137,16 +152,16 @@ def test_records_say_what_was_decided_about_every_turn():
     _, _, judgement, targets = judged(PawConfig())
     lines = records(3, groups(), judgement, targets)
     assert msgspec.json.decode(msgspec.json.encode(lines))  # JSON-able
-    assert [(r["group"], r["index"], r["failure"]) for r in lines] == [
+    assert [(r.group, r.index, r.failure) for r in lines] == [
         (0, 0, None), (0, 1, None), (0, 2, "hang"), (1, 0, None),
     ]  # fmt: skip
-    turns = [t for r in lines for t in r["turns"]]
+    turns = [t for r in lines for t in r.turns]
     # The failed trajectory's two turns were judged by nobody.
-    assert [t["selected"] for t in turns] == [True, False, True, False, False, True]
-    assert [t["advantage"] is None for t in turns] == [False] * 3 + [True] * 2 + [False]
+    assert [t.selected for t in turns] == [True, False, True, False, False, True]
+    assert [t.advantage is None for t in turns] == [False] * 3 + [True] * 2 + [False]
     # lambda / (G |S_g|) = 0.5 / (2 * 2) for two of the first group, 0 for the all-win group.
-    weights = [t["transition_weight"] for t in turns]
+    weights = [t.transition_weight for t in turns]
     assert weights == pytest.approx([0.125, 0, 0.125, 0, 0, 0])
-    assert turns[2]["target_ids"] == (9, 10, 11, 12, 13) and turns[2]["num_cut_tokens"] == 2
+    assert turns[2].target_ids == (9, 10, 11, 12, 13) and turns[2].num_cut_tokens == 2
     advantages = judgement.advantages.tolist()
-    assert [t["advantage"] for t in turns if t["advantage"] is not None] == advantages
+    assert [t.advantage for t in turns if t.advantage is not None] == advantages

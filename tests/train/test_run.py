@@ -1,21 +1,24 @@
 """The run directory: what a tiny run writes is what docs/run-directory.md says."""
 
+import importlib.util
 import json
-import os
 import re
-import signal
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import zstandard
 
-from paw.config.read import resolve
-from paw.config.tree import Config
-from paw.errors import UserError
-from paw.runs.layout import run_directory
-from paw.runs.run import InterruptGuard, Run, check_writable, read_metrics, write_atomically
+from paw.runs import read
+from paw.runs.format import (
+    EnvironmentRecord,
+    EpisodeRecord,
+    EvaluationRecord,
+    ImitationRecord,
+    TrajectoryRecord,
+    TurnRecord,
+)
 
 from .tiny_runs import ForkServer, flags
 
@@ -50,7 +53,7 @@ def documented() -> set[str]:
 
 
 def test_every_metric_is_documented(everything: Path):
-    rows = read_metrics(everything / "run")
+    rows = read.metrics(everything / "run")
     written = set().union(*rows)
     assert written - documented() == set()
     # and what is documented of metrics exists: all are written by this run but the LoRA-free rest
@@ -58,23 +61,59 @@ def test_every_metric_is_documented(everything: Path):
     assert metrics - written == set()
 
 
-def test_every_field_of_the_other_files_is_documented(everything: Path):
-    run, words = everything / "run", documented()
+def written(everything: Path) -> dict[type[msgspec.Struct], dict[str, Any]]:
+    """An object of each kind as it lies in its file."""
+    run = everything / "run"
     with zstandard.open(run / "trajectories" / "update-000002.jsonl.zst", "rb") as stream:
         trajectories = [msgspec.json.decode(line) for line in stream.read().splitlines()]
-    assert len(trajectories) == 4
     evaluation = json.loads((run / "eval" / "update-000000.json").read_text())
-    environment = json.loads((run / "environment.json").read_text())
-    report = json.loads((everything / "imitated" / "imitate.json").read_text())
+    return {
+        TrajectoryRecord: trajectories[0],
+        TurnRecord: trajectories[0]["turns"][0],
+        EvaluationRecord: evaluation,
+        EpisodeRecord: evaluation["episodes"][0],
+        EnvironmentRecord: json.loads((run / "environment.json").read_text()),
+        ImitationRecord: json.loads((everything / "imitated" / "imitate.json").read_text()),
+    }
+
+
+def test_every_field_of_the_other_files_is_documented(everything: Path):
+    run, words, found = everything / "run", documented(), written(everything)
+    evaluation, report = found[EvaluationRecord], found[ImitationRecord]
     result = json.loads((everything / "result.json").read_text())
     objects = [
-        *trajectories, trajectories[0]["task"], trajectories[0]["turns"][0],
-        evaluation, *evaluation["by_kind"].values(), evaluation["episodes"][0],
-        environment, environment["data"], report, report["evaluations"][0], result,
+        *found.values(), found[TrajectoryRecord]["task"], *evaluation["by_kind"].values(),
+        found[EnvironmentRecord]["data"], report["evaluations"][0], result,
     ]  # fmt: skip
     assert set().union(*objects) - words == set()
     checkpoint = {p.name for p in (run / "checkpoints" / "update-000002").iterdir()}
     assert checkpoint - words == set()
+
+
+def test_the_format_has_the_fields_that_are_written(everything: Path):
+    """No more and no fewer; imitate.json says what environment.json says as well."""
+    found = written(everything)
+    shared = {f.encode_name for f in msgspec.structs.fields(EnvironmentRecord)} - {"data"}
+    for kind, value in found.items():
+        names = {field.encode_name for field in msgspec.structs.fields(kind)}
+        names |= shared if kind is ImitationRecord else set()
+        assert value.keys() == names, kind
+
+
+def test_the_reader_reads_what_was_written(everything: Path):
+    run, found = everything / "run", written(everything)
+    trajectories = read.trajectories(run)
+    assert len(trajectories) == 4 and trajectories == read.trajectories(run, update=2)
+    assert json.loads(msgspec.json.encode(trajectories[0])) == found[TrajectoryRecord]
+    evaluations = read.evaluations(run)
+    assert [e.update for e in evaluations] == [0, 1, 2]
+    assert json.loads(msgspec.json.encode(evaluations[0])) == found[EvaluationRecord]
+    assert json.loads(msgspec.json.encode(read.environment(run))) == found[EnvironmentRecord]
+    assert read.environment(run).command[:2] == ("paw", "train")  # no path of the machine
+    assert read.evaluation(everything / "result.json").update is None
+    assert read.imitation(everything / "imitated").steps == 1
+    config = read.config(run)
+    assert config.run.updates == 2 and config.algorithm.name == "ppo"
 
 
 def test_every_file_of_a_run_is_documented(everything: Path):
@@ -83,130 +122,28 @@ def test_every_file_of_a_run_is_documented(everything: Path):
         assert entry.name in text
 
 
-def test_written_configuration_is_the_resolved_one(everything: Path):
-    config = resolve([everything / "run" / "config.toml"])
-    assert config.run.updates == 2 and config.algorithm.name == "ppo"
-
-
-def test_command_has_no_path_of_the_machine(everything: Path):
-    facts = json.loads((everything / "run" / "environment.json").read_text())
-    assert facts["command"][:2] == ["paw", "train"]
-
-
-def test_default_directory():
-    config = Config()
-    assert run_directory(config) == Path("runs/household-grpo-paw-seed0")
-    bare = replace(config, paw=replace(config.paw, enabled=False))
-    assert run_directory(bare) == Path("runs/household-grpo-seed0")
-
-
-def at(directory: Path, **changed: object) -> Config:
-    config = Config()
-    return replace(config, run=replace(config.run, directory=str(directory), **changed))  # pyright: ignore
-
-
-def test_crash_while_the_directory_is_made_is_no_obstacle(tmp_path: Path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.toml.tmp").write_bytes(b"ha")
-    run = Run(at(tmp_path / "run"))
-    run.close()
-    assert not list((tmp_path / "run").glob("*.tmp"))
-
-
-def test_rewind_forgets_later_updates_and_broken_lines(tmp_path: Path):
-    run = Run(at(tmp_path))
-    for update in (1, 2, 3):
-        run.log(update, {"wm/nll": update / 2})
-    with open(tmp_path / "metrics.jsonl", "ab") as file:
-        file.write(b'{"update": 4, "wm')
-    assert [r["update"] for r in read_metrics(tmp_path)] == [1, 2, 3]
-    run.rewind(2)
-    assert [(r["update"], r["wm/nll"]) for r in read_metrics(tmp_path)] == [(1, 0.5), (2, 1.0)]
-    run.close()
-
-
-def test_a_broken_line_costs_itself_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Of six lines the third is unreadable and the fifth no update's; 5 is past the checkpoint."""
-    run, file = Run(at(tmp_path)), tmp_path / "metrics.jsonl"
-    rows = [b'{"update": %d}\n' % update for update in (1, 2, 3, 4, 5)]
-    file.write_bytes(b"".join(rows))
-    run.rewind(4)
-    assert capsys.readouterr().err == ""
-    assert not (tmp_path / "metrics.jsonl.damaged").exists()
-    rows[2:4] = [b'{"upd\xff\n', rows[3], b'{"wm/nll": 1}\n']
-    damaged = b"".join(rows)
-    file.write_bytes(damaged)
-    run.rewind(4)
-    assert file.read_bytes() == b'{"update": 1}\n{"update": 2}\n{"update": 4}\n'
-    assert capsys.readouterr().err == (
-        f"paw: warning: {file}: cannot read line 3, 5; left out, and kept in "
-        "metrics.jsonl.damaged\n"
-    )
-    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged
-    file.write_bytes(b"\n")  # damaged once more: what was kept stays
-    run.rewind(4)
-    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == damaged + b"\n"
-    run.close()
-
-
-def test_a_line_cut_short_at_the_end_is_no_damage(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_begins_with_a_header_and_its_first_exchange(
+    server: ForkServer, policy: Path, tmp_path: Path
 ):
-    run, file = Run(at(tmp_path)), tmp_path / "metrics.jsonl"
-    file.write_bytes(b'{"update": 1}\n{"update": 2')
-    run.rewind(1)
-    assert file.read_bytes() == b'{"update": 1}\n'
-    file.write_bytes(b'{"update": 1}\n{"update": 2}')  # only its end of line is missing
-    run.rewind(2)
-    assert file.read_bytes() == b'{"update": 1}\n{"update": 2}\n'
-    assert capsys.readouterr().err == ""
-    assert not (tmp_path / "metrics.jsonl.damaged").exists()
-    run.close()
+    """On stderr, like the bar; stdout is for results."""
+    finished = server.run(["train", *flags(policy, tmp_path / "run", run__updates=1)])
+    lines = finished.err.splitlines()
+    assert [line.split(" ")[0] for line in lines[:6]] == [
+        "paw", "model", "tasks", "method", "budget", "directory",
+    ]  # fmt: skip
+    assert "grpo + PaW (cmae, rho 0.2, alpha 0.75, constant lambda x 1)" in lines[3]
+    assert lines[4].endswith("1 updates of 2 groups x 2 episodes of at most 3 turns, window")
+    assert str(tmp_path / "run") in lines[5]
+    prompt = lines.index("first prompt:")
+    assert lines.index("first response:") > prompt + 1 and "You are in" in lines[prompt + 1]
+    assert "first prompt" not in finished.out
 
 
-def test_metrics_of_a_machine_that_lost_power(tmp_path: Path):
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"update": 1}\n\0\0\0\0\n{"update": 3}\n')
-    assert read_metrics(tmp_path) == [{"update": 1}, {"update": 3}]
-    with pytest.raises(UserError, match=r"no metrics\.jsonl"):
-        read_metrics(tmp_path / "none")
-
-
-def test_a_directory_is_free_again_when_its_run_closes(tmp_path: Path):
-    run = Run(at(tmp_path))
-    with pytest.raises(UserError, match="another process is training in it"):
-        Run(at(tmp_path))
-    run.close()
-    Run(at(tmp_path)).close()
-
-
-def test_write_atomically_keeps_the_old_file_on_failure(tmp_path: Path):
-    file = tmp_path / "file"
-    write_atomically(file, b"old")
-    with pytest.raises(TypeError):
-        write_atomically(file, "not bytes")  # pyright: ignore
-    assert file.read_bytes() == b"old"
-    (tmp_path / "directory").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        write_atomically(tmp_path / "directory", b"x")
-    assert not (tmp_path / "directory.tmp").exists()
-
-
-def test_check_writable(tmp_path: Path):
-    check_writable(tmp_path / "new" / "file")
-    assert list((tmp_path / "new").iterdir()) == []
-    for path in (Path("/proc/x"), Path("/dev/null/x"), tmp_path):
-        with pytest.raises(UserError, match="cannot write"):
-            check_writable(path)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_first_interrupt_asks_and_the_second_stops(
-    capsys: pytest.CaptureFixture[str], number: signal.Signals
+def test_missing_package_is_one_line_of_the_command(
+    server: ForkServer, policy: Path, tmp_path: Path
 ):
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), InterruptGuard() as guard:
-        os.kill(os.getpid(), number)
-        assert guard.asked
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(number) is before
-    assert "Ctrl-C again stops at once" in capsys.readouterr().err
+    if importlib.util.find_spec("trackio") is not None:
+        pytest.skip("trackio is installed")
+    finished = server.run(["train", *flags(policy, tmp_path / "run", run__track='["trackio"]')])
+    assert (finished.code, finished.err.count("\n")) == (2, 1)
+    assert "pip install 'paw-rl[track]'" in finished.err

@@ -13,8 +13,10 @@ from paw.commands.estimate import Memory, ModelShape, Tokens, memory_of, tokens_
 from paw.config.tree import Config, ModelConfig
 from paw.errors import UserError
 from paw.rollout.actor import check_tokenizer, device_of, make_serializer, on_split, open_source
+from paw.runs import read
+from paw.runs.header import method
 from paw.runs.layout import complete, resolve_model, run_directory
-from paw.runs.run import check_directory, read_metrics
+from paw.runs.write import check_directory
 from paw.text.tokenizer import load_tokenizer
 from paw.train.session import matched_constant
 
@@ -130,14 +132,8 @@ def shape_of(config: Any) -> ModelShape:
 def format_dry_run(found: DryRun) -> str:
     """What a person wants to know before hours of work."""
     config, tokens = found.config, found.tokens
-    rollout, paw, model = config.rollout, config.paw, config.model
+    rollout, model = config.rollout, config.model
     num = rollout.groups * rollout.group_size
-    method = config.algorithm.name
-    if paw.enabled and paw.coefficient > 0:
-        method += (
-            f" + PaW ({paw.loss}, rho {paw.probability_cap:g}, alpha {paw.selection_fraction:g}, "
-            f"{paw.weight} lambda x {paw.coefficient:g})"
-        )
     evaluation = "" if found.num_evaluation_tasks is None else (
         f"; evaluation every {config.eval.every} updates on {config.eval.episodes} episodes of "
         f"{found.num_evaluation_tasks:,} tasks"
@@ -145,7 +141,7 @@ def format_dry_run(found: DryRun) -> str:
     rows = [
         ("run", found.directory),
         ("tasks", f"{config.env.name} {config.env.split}: {found.num_tasks:,}{evaluation}"),
-        ("method", method),
+        ("method", method(config)),
         (
             "update",
             f"{rollout.groups} groups x {rollout.group_size} = {num:,} trajectories of at most "
@@ -260,13 +256,10 @@ def _recent(config: Config) -> dict[str, float]:
     directory = run_directory(config)
     if not (directory / "metrics.jsonl").is_file():
         return {}
-    rows = read_metrics(directory)[-RECENT:]
+    rows = read.metrics(directory)[-RECENT:]
     names = ("tokens/sampled", "tokens/trained", "rollout/turns_mean", "time/update")
-    return {
-        name: sum(r[name] for r in rows) / len(rows)
-        for name in names
-        if rows and all(name in r for r in rows)
-    }
+    columns = {name: [v for _, v in read.measured(rows, name)] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items() if values}
 
 
 def room_of(device: str) -> int:

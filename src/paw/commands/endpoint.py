@@ -90,7 +90,8 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
     from paw.evals.remote_result import result_of, settings_of
     from paw.rollout.actor import on_split, open_pool, open_source
     from paw.runs.console import Bar
-    from paw.runs.run import check_writable, environment_facts
+    from paw.runs.facts import environment_facts
+    from paw.runs.files import check_writable
 
     config = on_split(config, known.split)
     setup = _setup(known, config)

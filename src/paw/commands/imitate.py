@@ -38,7 +38,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     quiet()
     with Bar(config.imitate.steps, "step") as bar:
         try:
-            report = imitate(config, bar)
+            report = imitate(config, bar, bar.say)
         except KeyboardInterrupt:
             bar.close()
             return complain(stopped(config), 130)

@@ -50,7 +50,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     directory = run_directory(config)
     with Bar(config.run.updates, "update") as bar:
         try:
-            session = train(config, bar)
+            session = train(config, bar, bar.say)
         except KeyboardInterrupt:
             bar.close()
             newest = newest_checkpoint(directory / "checkpoints")

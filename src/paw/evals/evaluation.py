@@ -10,8 +10,9 @@ from paw.config.tree import Config
 from paw.evals.play import evaluate
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
 from paw.runs.console import Bar
+from paw.runs.facts import environment_facts
+from paw.runs.files import check_writable, write_atomically
 from paw.runs.layout import resolve_model
-from paw.runs.run import check_writable, environment_facts, write_atomically
 from paw.text.tokenizer import load_tokenizer
 
 

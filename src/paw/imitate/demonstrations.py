@@ -1,20 +1,17 @@
 """What `paw imitate` learns from: episodes of an environment's expert, or of a trajectory file."""
 
-import json
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import msgspec
-import zstandard
 
 from paw.config.read import check_types
 from paw.config.tree import Config
 from paw.envs.base import Observation, TaskSource
 from paw.envs.expert import play_expert, takes
 from paw.errors import UserError
+from paw.runs import read
 from paw.runs.console import Progress
+from paw.runs.format import TrajectoryRecord
 from paw.text.parse import write_response
 from paw.types import Task
 
@@ -91,31 +88,21 @@ def expert_options(source: TaskSource, config: Config) -> dict[str, Any]:
 def read_demonstrations(path: str) -> list[Demonstration]:
     """The successful trajectories of a run's trajectory file."""
     try:
-        with zstandard.open(path, "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-    except (OSError, ValueError, zstandard.ZstdError) as error:
-        raise UserError(f"imitate.trajectories = {path!r}: cannot read it: {error}") from error
-    try:
-        demonstrations = _won(rows)
-    except (KeyError, TypeError, msgspec.ValidationError) as error:
-        raise UserError(f"imitate.trajectories = {path!r}: not a run's trajectory file") from error
-    if not demonstrations:
+        trajectories = read.trajectories(path)
+    except UserError as error:
+        raise UserError(f"imitate.trajectories = {error}") from error
+    won = [_demonstration(t) for t in trajectories if t.success and t.turns]
+    if not won:
         raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
-    return demonstrations
+    return won
 
 
-def _won(rows: Sequence[dict[str, Any]]) -> list[Demonstration]:
-    demonstrations = []
-    for row in rows:
-        turns = row["turns"]
-        if not row["success"] or not turns:
-            continue
-        seen = [{"text": t["observation"], "commands": t.get("commands", ())} for t in turns]
-        episode = {
-            "task": row["task"],
-            "observations": [*seen, {"text": turns[-1]["next_observation"] or ""}],
-            "responses": [t["response"] for t in turns],
-            "imitated": [t["valid"] for t in turns],
-        }
-        demonstrations.append(msgspec.convert(episode, Demonstration))
-    return demonstrations
+def _demonstration(trajectory: TrajectoryRecord) -> Demonstration:
+    turns = trajectory.turns
+    seen = [Observation(t.observation, t.commands) for t in turns]
+    return Demonstration(
+        trajectory.task,
+        (*seen, Observation(turns[-1].next_observation or "")),
+        tuple(t.response for t in turns),
+        tuple(t.valid for t in turns),
+    )

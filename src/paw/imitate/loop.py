@@ -33,20 +33,34 @@ from paw.rollout.actor import (
     open_source,
     wrap_policy,
 )
-from paw.runs.console import Progress
+from paw.runs import read
+from paw.runs.console import Progress, Say
+from paw.runs.facts import environment_facts
+from paw.runs.files import check_writable, new_directory
+from paw.runs.header import imitation_header
+from paw.runs.interrupt import InterruptGuard
 from paw.runs.layout import resolve_model
-from paw.runs.run import InterruptGuard, check_writable, environment_facts
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
-from paw.train.checkpoint import card_text, new_directory, save_policy
+from paw.train.checkpoint import card_text, save_policy
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
 from paw.types import Role, SampledAction, TrainingSample
 
 
-def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> dict[str, Any]:
+def imitate(
+    config: Config,
+    progress: Progress = lambda step, metrics: None,
+    say: Say = lambda text: None,
+    origins: Sequence[str] = (),
+) -> dict[str, Any]:
     """Make demonstrations, train on them, write the policy to `imitate.output`: at the end, and at
     each evaluation on the way.
+
+    Args:
+        progress: called while demonstrations are played, and after each step.
+        say: gets the header.
+        origins: where values of `config` come from, for the header.
 
     Returns:
         What `imitate.json` in that directory says: command, commit, seed, losses, success.
@@ -70,6 +84,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     else:
         demonstrations = expert_demonstrations(source, config, progress)
     policy, tokenizer = start(config, demonstrations)
+    say(imitation_header(config, policy, len(demonstrations), origins))
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
@@ -135,10 +150,9 @@ def _train(
 
 def stopped(config: Config) -> str:
     """What to say after Ctrl-C."""
-    file = Path(config.imitate.output) / "imitate.json"
-    if not file.is_file():
+    if not (Path(config.imitate.output) / "imitate.json").is_file():
         return "stopped; nothing was kept"
-    step = json.loads(file.read_text(encoding="utf-8"))["steps"]
+    step = read.imitation(config.imitate.output).steps
     return (
         f"stopped; {config.imitate.output} holds the policy of step {step:,} of "
         f"{config.imitate.steps:,}, which is not the finished one"

@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from paw.errors import UserError, nearest
-from paw.config.tree import Config
 from paw.config.read import Table, read_toml
+from paw.config.tree import Config
+from paw.errors import UserError, nearest
 
 SHIPPED = Path(__file__).parents[1] / "policies"
 """Policies in the package, by name."""

@@ -10,13 +10,19 @@ import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from paw.errors import UserError
 from paw.config.tree import Config
-from paw.runs.run import Sink
+from paw.errors import UserError
 
 PROJECT = "paw"
+
+
+class Sink(Protocol):
+    """Gets the numbers of every update that were measured."""
+
+    def log(self, update: int, metrics: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
 
 
 def open_sinks(config: Config, directory: Path) -> list[Sink]:

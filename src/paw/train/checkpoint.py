@@ -9,10 +9,7 @@ its randomness from (seed, update), so no generator state is kept.
 """
 
 import contextlib
-import os
 import pickle
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from paw.config.read import toml_line
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.model.policy import Policy
+from paw.runs.files import discard, new_directory
 from paw.runs.layout import CARD, complete, name_of, newest_checkpoint
 from paw.train.learner import Learner
 
@@ -62,51 +60,6 @@ def save_policy(
     policy.save(directory)
     tokenizer.save_pretrained(directory)
     (directory / CARD).write_text(card, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def new_directory(final: Path) -> Iterator[Path]:
-    """A directory to fill that becomes `final` when the block ends: whole or not at all.
-
-    Raises:
-        UserError: the disk is full or `final` cannot be written; what stood there still does.
-    """
-    temporary = final.with_name(final.name + ".tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in [*temporary.iterdir(), temporary]:
-            _sync(file)
-        if final.exists():
-            discard(final)
-        os.replace(temporary, final)
-        _sync(final.parent)
-    # Python raises OSError, safetensors an error of its own, tokenizers plain Exception.
-    except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = disk_trouble(error)
-        if reason is None:
-            raise
-        raise UserError(
-            f"cannot write {final}: {reason}; make room or mend the directory"
-        ) from error
-
-
-def disk_trouble(error: Exception) -> str | None:
-    """Why the disk refused, if that is what the error says."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if number := re.search(r"os error (\d+)", str(error)):
-        return os.strerror(int(number[1]))
-    return None
-
-
-def discard(directory: Path) -> None:
-    """Delete a directory so that no half of it is ever seen under its name."""
-    leftover = directory.with_name(directory.name + ".old.tmp")
-    os.replace(directory, leftover)
-    shutil.rmtree(leftover)
 
 
 def save(
@@ -210,11 +163,3 @@ def _trainer_state(update: int, config: Config, learner: Learner) -> dict[str, A
         state["critic"] = learner.critic.state_dict()
         state["critic_optimizer"] = learner.critic_optimizer.state_dict()
     return state
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

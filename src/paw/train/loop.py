@@ -23,15 +23,19 @@ from paw.config.tree import Config
 from paw.errors import RunFailure
 from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
-from paw.runs.console import Progress
-from paw.runs.run import InterruptGuard
+from paw.runs.console import Progress, Say
+from paw.runs.header import first_exchange, training_header
+from paw.runs.health import health
+from paw.runs.interrupt import InterruptGuard
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
 from paw.train.diagnostics import drift, prediction_nll, true_observations
 from paw.train.judge import judge
 from paw.train.learner import NonFinite, Statistics
-from paw.train.metrics import learning_metrics, records, rollout_metrics
+from paw.train.metrics import learning_metrics, rollout_metrics
+from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.target import choose_targets
+from paw.train.records import records
 from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
 from paw.train.session import Session, open_session
@@ -41,8 +45,18 @@ TRAINING_SEEDS = 0
 """Keeps the randomness of training apart from that of evaluation."""
 
 
-def train(config: Config, progress: Progress = lambda update, metrics: None) -> Session:
+def train(
+    config: Config,
+    progress: Progress = lambda update, metrics: None,
+    say: Say = lambda text: None,
+    origins: Sequence[str] = (),
+) -> Session:
     """Run or resume `config` to its last update. Returns the closed session.
+
+    Args:
+        progress: called after each update.
+        say: gets the header of the run, and its first prompt and response.
+        origins: where values of `config` come from, for the header.
 
     Raises:
         UserError: bad input, before anything is lost.
@@ -50,7 +64,9 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
         KeyboardInterrupt: Ctrl-C was pressed; the update under way has been finished and saved.
     """
     session = open_session(config)
-    done = session.first_update
+    done, session.say = session.first_update, say
+    directory = str(session.run.directory)
+    say(training_header(config, session.learner.policy, directory, done, origins))
     progress(done, {})
     try:
         if done == 0 and config.eval.every:
@@ -77,6 +93,8 @@ def train_update(session: Session, update: int) -> dict[str, Any]:
     """Act, then learn from it: one update. Returns its metrics."""
     with session.run.stage("act"):  # -> list[Group]
         groups = act(session, update)
+    if update == session.first_update + 1:
+        say_first(session, groups)
     return learn_from(session, update, groups)
 
 
@@ -122,7 +140,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     learned = learning_metrics(transitions, columns, judgement, targets, statistics)
     if learned["wm/nll"] is None:  # no target was trained on
         learned["wm/nll"] = diagnosed.get("wm/next_observation_nll")
-    return {
+    metrics = {
         **rollout_metrics(groups, serializer.format.header_ids),
         **learned,
         "model/forwards": policy.num_rows / len(rows),
@@ -130,6 +148,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         "rollout/restarts": session.environments.num_restarts,
         **diagnosed,
     }
+    problems = health(metrics, predicts=scheduled(config.paw, update)[0])
+    return metrics | ({"health": problems} if problems else {})
 
 
 def act(session: Session, update: int) -> list[Group]:
@@ -181,6 +201,15 @@ def learn(
     return statistics
 
 
+def say_first(session: Session, groups: list[Group]) -> None:
+    """Show the first prompt and response, as the policy read and wrote them."""
+    transitions = [x for g in groups for t in g.trajectories for x in t.transitions]
+    for first in transitions[:1]:
+        tokens = (first.context_ids, first.action.token_ids)
+        prompt, response = (str(session.tokenizer.decode(list(ids))) for ids in tokens)
+        session.say(first_exchange(prompt, response))
+
+
 def evaluate(session: Session, update: int) -> dict[str, Any]:
     """Play the evaluation split and write the result."""
     settings = session.run.config.eval
@@ -191,7 +220,7 @@ def evaluate(session: Session, update: int) -> dict[str, Any]:
         settings.temperature,
         seed=session.run.config.run.seed,
     )
-    session.run.save_evaluation(update, {"update": update, **result})
+    session.run.save_evaluation(update, result)
     return result
 
 

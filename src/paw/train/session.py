@@ -22,8 +22,10 @@ from paw.rollout.actor import (
     open_source,
 )
 from paw.rollout.pool import EnvironmentPool
+from paw.runs import read
+from paw.runs.console import Say
 from paw.runs.layout import newest_checkpoint, resolve_model
-from paw.runs.run import Run, read_metrics
+from paw.runs.write import Run
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
 from paw.train.checkpoint import restore, way_back
@@ -48,6 +50,8 @@ class Session:
     rules: Rules
     first_update: int
     """Updates already made."""
+    say: Say = lambda text: None
+    """Shows lines to a person."""
 
     def tasks(self, update: int) -> list[Task]:
         """The task instances of one update: a fresh permutation of the split in each epoch."""
@@ -144,10 +148,10 @@ def matched_constant(config: Config) -> float | None:
     """Mean lambda of the adaptive run that a matched constant imitates."""
     if config.paw.weight != "matched_constant" or config.paw.match is None:
         return None
-    rows = read_metrics(config.paw.match)
-    if not rows:
+    weights = [w for _, w in read.measured(read.metrics(config.paw.match), "wm/group_weight_mean")]
+    if not weights:
         raise UserError(f"paw.match = {config.paw.match!r}: that run has no metrics yet")
-    return sum(r["wm/group_weight_mean"] for r in rows) / len(rows)
+    return sum(weights) / len(weights)
 
 
 @lru_cache(maxsize=2)

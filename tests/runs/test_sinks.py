@@ -11,8 +11,6 @@ from paw.config.tree import Config
 from paw.errors import UserError
 from paw.runs.sinks import SINKS, open_sinks
 
-from .tiny_runs import ForkServer, flags
-
 
 def config(*names: str) -> Config:
     whole = Config()
@@ -34,16 +32,6 @@ def test_missing_package_names_the_extra(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=name) as caught:
         open_sinks(config(name), tmp_path)
     assert "pip install 'paw-rl[track]'" in str(caught.value)
-
-
-def test_missing_package_is_one_line_of_the_command(
-    server: ForkServer, policy: Path, tmp_path: Path
-):
-    if not missing("trackio"):
-        pytest.skip("trackio is installed")
-    finished = server.run(["train", *flags(policy, tmp_path / "run", run__track='["trackio"]')])
-    assert (finished.code, finished.err.count("\n")) == (2, 1)
-    assert "pip install 'paw-rl[track]'" in finished.err
 
 
 def test_tensorboard_gets_every_metric(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The run directory: where a run writes, what it measures itself by, and its sinks.
+"""The one writer of run directories.
 
 config.toml  environment.json  metrics.jsonl  trajectories/  checkpoints/  eval/
 """
@@ -8,29 +8,24 @@ import errno
 import fcntl
 import json
 import os
-import platform
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import msgspec
-import torch
 import zstandard
 
-from paw.envs.base import listing_digest
-from paw.errors import UserError
-from paw.config.tree import Config
-from paw.errors import warn
-from paw.runs.layout import complete, name_of, run_directory
 from paw.config.read import changes, resolve, to_toml
+from paw.config.tree import Config
+from paw.errors import UserError, warn
+from paw.runs import read
+from paw.runs.facts import data_facts, environment_facts, peak_memory
+from paw.runs.files import write_atomically
+from paw.runs.format import MetricsRow, TrajectoryRecord
+from paw.runs.layout import complete, name_of, run_directory
+from paw.runs.sinks import Sink, open_sinks
 from paw.types import TrainingSample
 
 CHANGEABLE = frozenset(
@@ -41,13 +36,6 @@ CHANGEABLE = frozenset(
     }
 )  # fmt: skip
 """Keys that a resumed run may change: they do not touch the arithmetic."""
-
-
-class Sink(Protocol):
-    """Gets every update's metrics."""
-
-    def log(self, update: int, metrics: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
 
 
 class Run:
@@ -81,7 +69,7 @@ class Run:
                 (self.directory / folder).mkdir(exist_ok=True)
             for leftover in [*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")]:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            facts = {**environment_facts(), "data": _data_facts(self.config)}
+            facts = {**environment_facts(), "data": data_facts(self.config.env.data_dir)}
             write_atomically(self.directory / "environment.json", _json(facts))
 
     def _take(self) -> None:
@@ -115,10 +103,7 @@ class Run:
 
     def track(self) -> None:
         """Open the sinks besides metrics.jsonl."""
-        if self.config.run.track:
-            from paw.runs.sinks import open_sinks
-
-            self._sinks = open_sinks(self.config, self.directory)
+        self._sinks = open_sinks(self.config, self.directory)
 
     def rewind(self, update: int) -> None:
         """Forget metrics of updates after `update`: they are about to be made again.
@@ -130,7 +115,7 @@ class Run:
         if not file.is_file():
             return
         lines = file.read_bytes().splitlines(keepends=True)
-        rows = [_metrics_row(line) for line in lines]
+        rows = [read.metrics_row(line) for line in lines]
         broken = [n for n, row in enumerate(rows, start=1) if row is None]
         if broken == [len(lines)] and not lines[-1].endswith(b"\n"):
             broken = []
@@ -151,9 +136,9 @@ class Run:
         yield
         self._times[name] = self._times.get(name, 0.0) + time.perf_counter() - start
 
-    def log(self, update: int, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    def log(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
         """Append one line to metrics.jsonl, times and memory included; returns it."""
-        row: dict[str, float | None] = {
+        row: MetricsRow = {
             "update": update,
             **metrics,
             **{f"time/{k}": v for k, v in self._times.items()},
@@ -167,20 +152,23 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         for sink in self._sinks:
-            sink.log(update, {k: v for k, v in row.items() if v is not None})
+            sink.log(update, {k: v for k, v in row.items() if isinstance(v, int | float)})
         return row
 
-    def save_trajectories(self, update: int, records: list[dict[str, Any]]) -> None:
+    def save_trajectories(self, update: int, records: Sequence[TrajectoryRecord]) -> None:
         """Write `trajectories/update-<number>.jsonl.zst`, one trajectory a line."""
         lines = b"".join(msgspec.json.encode(r) + b"\n" for r in records)
         data = zstandard.ZstdCompressor(level=3).compress(lines)
         with self._writing():
             write_atomically(self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst", data)
 
-    def save_evaluation(self, update: int, result: dict[str, Any]) -> None:
-        """Write `eval/update-<number>.json`."""
+    def save_evaluation(self, update: int, result: Mapping[str, Any]) -> None:
+        """Write `eval/update-<number>.json`: an `EvaluationRecord`."""
         with self._writing():
-            write_atomically(self.directory / "eval" / f"{name_of(update)}.json", _json(result))
+            write_atomically(
+                self.directory / "eval" / f"{name_of(update)}.json",
+                _json({"update": update, **result}),
+            )
 
     def dump(self, update: int, samples: Sequence[TrainingSample]) -> Path:
         """Write the mini-batch that made a loss or gradient NaN or infinite, for inspection."""
@@ -197,35 +185,6 @@ class Run:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-class InterruptGuard:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop after the update (or whatever `unit`
-    says); the second stops at once."""
-
-    def __init__(self, unit: str = "update") -> None:
-        self.asked = False
-        self._unit = unit
-
-    def __enter__(self) -> Self:
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print(
-            f"\npaw: finishing this {self._unit} and saving; Ctrl-C again stops at once",
-            file=sys.stderr,
-        )
 
 
 def check_directory(config: Config) -> None:
@@ -246,7 +205,7 @@ def check_directory(config: Config) -> None:
             f"{where} holds a run already: choose another directory, or set run.resume = true to "
             "go on with it"
         )
-    measured = (directory / "metrics.jsonl").is_file() and read_metrics(directory)
+    measured = (directory / "metrics.jsonl").is_file() and read.metrics(directory)
     if not measured and not complete(directory / "checkpoints"):
         return  # it ended before its first update: nothing to protect, the mistake was mended
     if differing := changes(resolve([written]), config, CHANGEABLE):
@@ -264,130 +223,6 @@ def _foreign(directory: Path) -> str | None:
         return "a file" if directory.exists() else None
     names = (p.name for p in directory.iterdir() if p.name != "config.toml.tmp")
     return min(names, default=None)
-
-
-def read_metrics(directory: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl, without lines that a kill or a crash left broken.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    file = Path(directory) / "metrics.jsonl"
-    if not file.is_file():
-        raise UserError(f"{directory}: no metrics.jsonl there; is it a run directory?")
-    rows = (_metrics_row(line) for line in file.read_bytes().splitlines())
-    return [row for row in rows if row is not None]
-
-
-def _metrics_row(line: bytes) -> dict[str, Any] | None:
-    """One update's metrics; None for a line that is none."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    whole = isinstance(row, dict) and isinstance(row.get("update"), int)
-    return row if whole else None
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """All of the file or none of it, also when the machine stops in the middle."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def check_writable(path: Path, num_bytes: int = 1) -> None:
-    """Ask before hours of work whether `num_bytes` can be written at `path`: a probe is, beside it.
-
-    Raises:
-        UserError: they cannot.
-    """
-    probe, block = path.with_name(path.name + ".probe"), bytes(1 << 20)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(probe, "wb", buffering=0) as file:
-                while (left := num_bytes - file.tell()) > 0:
-                    file.write(block[:left])
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        room = f" ({num_bytes / 1e6:,.1f} MB are wanted)" if num_bytes > 1 else ""
-        raise UserError(
-            f"cannot write {path}{room}: {error.strerror or error}; make room or choose another"
-        ) from error
-
-
-def peak_memory() -> int:
-    """Peak bytes: of the GPU where one is used, else of this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def environment_facts() -> dict[str, Any]:
-    """Versions, commit and hardware."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    packages = ["paw-rl", "torch", "transformers", "tokenizers", "numpy", "msgspec", "peft", "vllm"]
-    return {
-        "versions": {p: installed(p) for p in packages},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "commit": _commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _commit() -> str | None:
-    """Commit of the checkout that the package is run from, with `+` for uncommitted changes."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _data_facts(config: Config) -> dict[str, Any]:
-    """What data the run trains on: a folder's file names and sizes as one hash."""
-    folder = config.env.data_dir
-    if folder is None or not Path(folder).is_dir():
-        return {"data_dir": folder}
-    return {"data_dir": folder, "listing_sha256": listing_digest(Path(folder))}
 
 
 def _json(value: Any, indent: bool = True) -> bytes:

@@ -1,0 +1,108 @@
+"""What stands above the bar and in every log: what runs, and the first prompt and response."""
+
+import textwrap
+from collections.abc import Sequence
+
+import torch
+
+from paw import __version__
+from paw.config.tree import Config
+from paw.model.policy import Policy
+from paw.runs.facts import commit
+
+EXCHANGE_LINES = 20
+"""Lines of the first prompt; of a longer one the middle is left out."""
+WIDTH = 79
+
+
+def training_header(
+    config: Config, policy: Policy, directory: str, done: int, origins: Sequence[str] = ()
+) -> str:
+    """The header of `paw train`: machine, model, method, budget, directory.
+
+    Args:
+        done: updates already made.
+        origins: what was taken from the card, the files and the flags; a line each.
+    """
+    rollout, run = config.rollout, config.run
+    budget = (
+        f"{run.updates:,} updates of {rollout.groups} groups x {rollout.group_size} episodes of at "
+        f"most {rollout.max_turns} turns, {rollout.context}"
+    )
+    rows = [
+        ("model", _model(config.model.path, policy)),
+        ("tasks", f"{config.env.name} {config.env.split}, seed {run.seed}"),
+        ("method", method(config)),
+        ("budget", budget + (f"; {done:,} done" if done else "")),
+        ("directory", directory),
+    ]
+    return _header(policy, rows, origins)
+
+
+def imitation_header(
+    config: Config, policy: Policy, num_demonstrations: int, origins: Sequence[str] = ()
+) -> str:
+    """The header of `paw imitate`."""
+    settings = config.imitate
+    source = f"of {settings.trajectories}" if settings.trajectories else "of the expert"
+    path = "a new one" if settings.from_scratch else config.model.path
+    rows = [
+        ("model", _model(path, policy)),
+        ("tasks", f"{config.env.name} {config.env.split}, seed {config.run.seed}"),
+        ("method", f"behaviour cloning, observations x {settings.observation_weight:g}"),
+        (
+            "budget",
+            f"{settings.steps:,} steps of {settings.batch_episodes} episodes; "
+            f"{num_demonstrations:,} demonstrations {source}",
+        ),
+        ("directory", settings.output),
+    ]
+    return _header(policy, rows, origins)
+
+
+def method(config: Config) -> str:
+    """The algorithm and the numbers of PaW on it."""
+    paw = config.paw
+    if not paw.enabled or paw.coefficient == 0:
+        return config.algorithm.name
+    return (
+        f"{config.algorithm.name} + PaW ({paw.loss}, rho {paw.probability_cap:g}, alpha "
+        f"{paw.selection_fraction:g}, {paw.weight} lambda x {paw.coefficient:g})"
+    )
+
+
+def first_exchange(prompt: str, response: str) -> str:
+    """The first prompt as the policy reads it and its response, control tokens and all."""
+    lines = ["first prompt:", *_shortened(prompt), "first response:", *_shortened(response)]
+    return "\n".join(lines)
+
+
+def _header(policy: Policy, rows: list[tuple[str, str]], origins: Sequence[str]) -> str:
+    found = commit()
+    build = f" (commit {found[:7]}{'+' if found.endswith('+') else ''})" if found else ""
+    device = str(policy.device)
+    if policy.device.type == "cuda":
+        device += f" ({torch.cuda.get_device_name(policy.device)})"
+    threads = f"threads: {torch.get_num_threads()}"
+    first = ("paw", f"{__version__}{build}, torch {torch.__version__}, {device}, {threads}")
+    rows = [first, *rows, *(("settings" if i == 0 else "", o) for i, o in enumerate(origins))]
+    return "\n".join(f"{name:11}{text}".rstrip() for name, text in rows)
+
+
+def _model(path: str, policy: Policy) -> str:
+    total = sum(p.numel() for p in policy.model.parameters())
+    trained = sum(p.numel() for p in policy.parameters())
+    part = "" if trained == total else f", {trained / 1e6:,.2f} M trained"
+    return f"{path}, {total / 1e6:,.2f} M parameters{part}"
+
+
+def _shortened(text: str) -> list[str]:
+    """Lines of at most `WIDTH`, indented; the middle of many is left out."""
+    lines = [
+        "  " + part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH - 2) or [""]
+    ]
+    if len(lines) > EXCHANGE_LINES:
+        half = (EXCHANGE_LINES - 1) // 2
+        left = len(lines) - 2 * half
+        lines = [*lines[:half], f"  ... {left} lines left out ...", *lines[-half:]]
+    return [line.rstrip() for line in lines]

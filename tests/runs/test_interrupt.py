@@ -1,0 +1,21 @@
+"""Ctrl-C and SIGTERM."""
+
+import os
+import signal
+
+import pytest
+
+from paw.runs.interrupt import InterruptGuard
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_interrupt_asks_and_the_second_stops(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals
+):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), InterruptGuard() as guard:
+        os.kill(os.getpid(), number)
+        assert guard.asked
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(number) is before
+    assert "Ctrl-C again stops at once" in capsys.readouterr().err
