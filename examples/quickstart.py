@@ -7,13 +7,14 @@ on the same 200 held-out games. Finished or interrupted arms are resumed, not re
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from paw.runs import read
 from paw.runs.console import Bar
+from paw.runs.format import EvaluationRecord, MetricsRow
 
 ARMS = {"baseline": ["--paw.enabled", "false"], "paw": ["--paw.enabled", "true"]}
 COLOURS = {"baseline": "#555555", "paw": "#c2410c"}
@@ -36,9 +37,16 @@ def main() -> int:
     status = train_side_by_side(options.directory, options.updates, options.seed)
     if status:
         return status
-    results = {arm: evaluations(options.directory / arm) for arm in ARMS}
-    plot(options.directory, results)
-    print_table(options.directory, results, time.time() - started)
+    runs = {arm: options.directory / arm for arm in ARMS}
+    metrics = {arm: read.metrics(run) for arm, run in runs.items()}
+    evaluations = {arm: read.evaluations(run) for arm, run in runs.items()}
+    picture = options.directory / "quickstart.png"
+    plot(picture, metrics, evaluations)
+    print_table(metrics, evaluations)
+    print(f"\ncurves       {picture}")
+    for arm, run in runs.items():
+        print(f"{arm:12} {run}  (metrics.jsonl, trajectories/, checkpoints/, eval/)")
+    print(f"took         {(time.time() - started) / 60:.1f} minutes")
     return 0
 
 
@@ -53,24 +61,25 @@ def train_side_by_side(directory: Path, updates: int, seed: int) -> int:
             "run.seed": seed,
             "run.threads": 1,
             "eval.every": max(1, updates // 4),
+            "run.diagnostics_every": max(1, updates // 8),  # measures the baseline's NLL too
         }
         command = [sys.executable, "-m", "paw.cli", "train", *flags]
         command += [part for key, value in keys.items() for part in (f"--{key}", str(value))]
         processes[arm] = subprocess.Popen(command, stdout=logs[arm], stderr=subprocess.STDOUT)
-    bars = {arm: Bar(updates, "update", f"{arm:8}") for arm in ARMS}
-    done = dict.fromkeys(ARMS, 0)
+    bars = {arm: Bar(updates, "update", f"{arm:8}", line) for line, arm in enumerate(ARMS)}
+    done = {arm: advance(bar, -1, directory / arm) for arm, bar in bars.items()}
     try:
         while any(p.poll() is None for p in processes.values()):
             time.sleep(0.5)
             for arm, bar in bars.items():
-                done[arm] = advance(bar, done[arm], directory / arm / "metrics.jsonl")
+                done[arm] = advance(bar, done[arm], directory / arm)
     except KeyboardInterrupt:
         for process in processes.values():
             process.wait()
         return 130
     finally:
         for arm, bar in bars.items():
-            advance(bar, done[arm], directory / arm / "metrics.jsonl")
+            advance(bar, done[arm], directory / arm)
             bar.close()
             logs[arm].close()
     for arm, process in processes.items():
@@ -81,80 +90,80 @@ def train_side_by_side(directory: Path, updates: int, seed: int) -> int:
     return 0
 
 
-def advance(bar: Bar, done: int, metrics: Path) -> int:
-    """Move a bar from `done` updates to the last complete line of a metrics file; its number."""
-    lines = metrics.read_text().split("\n")[:-1] if metrics.is_file() else []
-    if len(lines) > done:
-        row = json.loads(lines[-1])
-        bar(len(lines), {"rollout/success_rate": row["rollout/success_rate"]})
-    return len(lines)
+def advance(bar: Bar, done: int, run: Path) -> int:
+    """Move a bar from `done` updates to the newest one of a run; its number."""
+    rows = read.metrics(run) if (run / "metrics.jsonl").is_file() else []
+    newest = rows[-1]["update"] if rows else 0
+    if newest > done:
+        bar(newest, rows[-1] if rows else {})
+    return max(newest, done)
 
 
-def evaluations(run: Path) -> list[dict]:
-    """The held-out results of a run, by update."""
-    return [json.loads(f.read_text()) for f in sorted((run / "eval").glob("update-*.json"))]
-
-
-def plot(directory: Path, results: dict[str, list[dict]]) -> None:
-    """Held-out success and training success of both arms in one PNG."""
+def plot(
+    picture: Path,
+    metrics: dict[str, list[MetricsRow]],
+    evaluations: dict[str, list[EvaluationRecord]],
+) -> None:
+    """Held-out success, training success and NLL of the next observation in one PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (held_out, training) = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
-    for arm, rows in results.items():
-        updates = [r["update"] for r in rows]
-        held_out.plot(
-            updates, [r["success_rate"] for r in rows], "o-", color=COLOURS[arm], label=arm
-        )
-        low, high = zip(*(r["interval"] for r in rows), strict=True)
-        held_out.fill_between(updates, low, high, color=COLOURS[arm], alpha=0.12, linewidth=0)
-        lines = (directory / arm / "metrics.jsonl").read_text().splitlines()
-        wins = [json.loads(line)["rollout/success_rate"] for line in lines]
-        smooth = [
-            sum(wins[max(0, i - 9) : i + 1]) / len(wins[max(0, i - 9) : i + 1])
-            for i in range(len(wins))
-        ]
-        training.plot(range(1, len(wins) + 1), smooth, color=COLOURS[arm], label=arm)
-    held_out.set_title("held-out games (200 valid tasks, 95 % interval)")
-    training.set_title("training games (mean of the last 10 updates)")
-    held_out.set_ylabel("success")
-    held_out.set_ylim(0, 1)
+    figure, (held_out, training, nll) = pyplot.subplots(1, 3, figsize=(13, 4))
+    for arm, colour in COLOURS.items():
+        found, rows = evaluations[arm], metrics[arm]
+        updates = [e.update for e in found]
+        held_out.plot(updates, [e.success_rate for e in found], "o-", color=colour, label=arm)
+        low, high = zip(*(e.interval for e in found), strict=True)
+        held_out.fill_between(updates, low, high, color=colour, alpha=0.12, linewidth=0)
+        for axis, name in ((training, "rollout/success_rate"), (nll, "wm/nll")):
+            if points := read.measured(rows, name):
+                updates = [update for update, _ in points]
+                values = [value for _, value in points]
+                sparse = len(points) < len(rows)  # on diagnostic updates alone
+                style, values = ("o-", values) if sparse else ("-", smooth(values))
+                axis.plot(updates, values, style, color=colour, label=arm)
+    held_out.set_title("success on 200 held-out games\n(95 % interval)")
+    training.set_title("success in training\n(mean of the last 10 updates)")
+    nll.set_title("NLL of the next observation\n(nats a token; mean of the last 10 updates)")
     for axis in (held_out, training):
+        axis.set_ylim(0, 1)
+    nll.set_ylim(0, 1.1 * max(nll.dataLim.ymax, 0.1))
+    for axis in (held_out, training, nll):
         axis.set_xlabel("update")
+        axis.set_xlim(left=0)
         axis.grid(alpha=0.25)
         axis.legend()
     figure.tight_layout()
-    figure.savefig(directory / "quickstart.png", dpi=120)
+    figure.savefig(picture, dpi=120)
 
 
-def print_table(directory: Path, results: dict[str, list[dict]], seconds: float) -> None:
-    """The result in a few lines, and where everything lies."""
+def smooth(values: list[float], window: int = 10) -> list[float]:
+    """Means over the last values, as many as there are at the beginning."""
+    parts = [values[max(0, i - window + 1) : i + 1] for i in range(len(values))]
+    return [sum(part) / len(part) for part in parts]
+
+
+def print_table(
+    metrics: dict[str, list[MetricsRow]], evaluations: dict[str, list[EvaluationRecord]]
+) -> None:
+    """The result in a few lines."""
     print(f"\n{'':10}  before   after   95 % interval   s/update  next-observation NLL")
-    for arm, rows in results.items():
-        first, last = rows[0], rows[-1]
-        low, high = last["interval"]
-        lines = (directory / arm / "metrics.jsonl").read_text().splitlines()
-        metrics = [json.loads(line) for line in lines]
-        pace = sum(m["time/update"] for m in metrics) / len(metrics)
-        nll = (
-            f"{metrics[0]['wm/nll']:.2f} -> {metrics[-1]['wm/nll']:.2f}"
-            if arm == "paw"
-            else "not trained"
-        )
+    for arm, rows in metrics.items():
+        first, last = evaluations[arm][0], evaluations[arm][-1]
+        low, high = last.interval
+        pace = [value for _, value in read.measured(rows, "time/update")]
+        nll = [value for _, value in read.measured(rows, "wm/nll")]
         print(
-            f"{arm:10}{first['success_rate']:8.1%}{last['success_rate']:8.1%}   "
-            f"[{low:.1%}, {high:.1%}]  {pace:8.2f}  {nll}"
+            f"{arm:10}{first.success_rate:8.1%}{last.success_rate:8.1%}   "
+            f"[{low:.1%}, {high:.1%}]  {sum(pace) / len(pace):8.2f}  "
+            + (f"{nll[0]:.2f} -> {nll[-1]:.2f}" if nll else "not measured")
         )
     print(
         "\nOne seed proves nothing: the difference between two such runs is mostly chance. It\n"
         "takes paired seeds to say whether PaW helps; see README, Results."
     )
-    print(f"\ncurves       {directory / 'quickstart.png'}")
-    for arm in results:
-        print(f"{arm:12} {directory / arm}  (metrics.jsonl, trajectories/, checkpoints/, eval/)")
-    print(f"took         {seconds / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

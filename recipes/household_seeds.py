@@ -8,12 +8,13 @@ t interval over seeds.
 """
 
 import argparse
-import json
 import math
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from paw.runs import read
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart.py"
 T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -57,8 +58,7 @@ def main() -> int:
 
 def success(run: Path) -> list[float]:
     """Held-out success at each evaluation of a run."""
-    files = sorted((run / "eval").glob("update-*.json"))
-    return [json.loads(f.read_text())["success_rate"] for f in files]
+    return [evaluation.success_rate for evaluation in read.evaluations(run)]
 
 
 if __name__ == "__main__":
