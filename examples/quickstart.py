@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from paw.runs import read
@@ -17,6 +18,8 @@ from paw.runs.console import Bar
 from paw.runs.format import EvaluationRecord, MetricsRow
 
 ARMS = {"baseline": ["--paw.enabled", "false"], "paw": ["--paw.enabled", "true"]}
+NLL = "wm/next_observation_nll"
+"""Measured on diagnostic updates, in both arms on every next observation."""
 COLOURS = {"baseline": "#555555", "paw": "#c2410c"}
 
 
@@ -61,7 +64,7 @@ def train_side_by_side(directory: Path, updates: int, seed: int) -> int:
             "run.seed": seed,
             "run.threads": 1,
             "eval.every": max(1, updates // 4),
-            "run.diagnostics_every": max(1, updates // 8),  # measures the baseline's NLL too
+            "run.diagnostics_every": max(1, updates // 8),  # NLL of the next observation
         }
         command = [sys.executable, "-m", "paw.cli", "train", *flags]
         command += [part for key, value in keys.items() for part in (f"--{key}", str(value))]
@@ -117,16 +120,13 @@ def plot(
         held_out.plot(updates, [e.success_rate for e in found], "o-", color=colour, label=arm)
         low, high = zip(*(e.interval for e in found), strict=True)
         held_out.fill_between(updates, low, high, color=colour, alpha=0.12, linewidth=0)
-        for axis, name in ((training, "rollout/success_rate"), (nll, "wm/nll")):
-            if points := read.measured(rows, name):
-                updates = [update for update, _ in points]
-                values = [value for _, value in points]
-                sparse = len(points) < len(rows)  # on diagnostic updates alone
-                style, values = ("o-", values) if sparse else ("-", smooth(values))
-                axis.plot(updates, values, style, color=colour, label=arm)
+        updates, wins = zip(*read.measured(rows, "rollout/success_rate"), strict=True)
+        training.plot(updates, smooth(wins), color=colour, label=arm)
+        updates, values = zip(*read.measured(rows, NLL), strict=True)
+        nll.plot(updates, values, "o-", color=colour, label=arm)
     held_out.set_title("success on 200 held-out games\n(95 % interval)")
     training.set_title("success in training\n(mean of the last 10 updates)")
-    nll.set_title("NLL of the next observation\n(nats a token; mean of the last 10 updates)")
+    nll.set_title("NLL of the next observation\n(nats a token, in training games)")
     for axis in (held_out, training):
         axis.set_ylim(0, 1)
     nll.set_ylim(0, 1.1 * max(nll.dataLim.ymax, 0.1))
@@ -139,7 +139,7 @@ def plot(
     figure.savefig(picture, dpi=120)
 
 
-def smooth(values: list[float], window: int = 10) -> list[float]:
+def smooth(values: Sequence[float], window: int = 10) -> list[float]:
     """Means over the last values, as many as there are at the beginning."""
     parts = [values[max(0, i - window + 1) : i + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]
@@ -154,11 +154,11 @@ def print_table(
         first, last = evaluations[arm][0], evaluations[arm][-1]
         low, high = last.interval
         pace = [value for _, value in read.measured(rows, "time/update")]
-        nll = [value for _, value in read.measured(rows, "wm/nll")]
+        nll = [value for _, value in read.measured(rows, NLL)]
         print(
             f"{arm:10}{first.success_rate:8.1%}{last.success_rate:8.1%}   "
             f"[{low:.1%}, {high:.1%}]  {sum(pace) / len(pace):8.2f}  "
-            + (f"{nll[0]:.2f} -> {nll[-1]:.2f}" if nll else "not measured")
+            f"{nll[0]:.2f} -> {nll[-1]:.2f}"
         )
     print(
         "\nOne seed proves nothing: the difference between two such runs is mostly chance. It\n"
