@@ -112,6 +112,7 @@ def plot(
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     figure, (held_out, training, nll) = pyplot.subplots(1, 3, figsize=(13, 4))
     for arm, colour in COLOURS.items():
@@ -133,8 +134,9 @@ def plot(
     for axis in (held_out, training, nll):
         axis.set_xlabel("update")
         axis.set_xlim(left=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.25)
-        axis.legend()
+        axis.legend(loc="lower left" if axis is nll else "upper left")
     figure.tight_layout()
     figure.savefig(picture, dpi=120)
 
