@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[1]
 VARYING = ("time/", "memory/")
 """Metrics that differ between equal runs."""
 UNMEASURED = ("[].wm/loss", "[].wm/nll", "[].wm/clipped_token_fraction")
-"""Null in an update that predicts nothing (a baseline's, the policy's of `alternate`). Before they
-were 0.0 there, which is the best NLL that there can be."""
+"""0.0 meant "nothing was predicted" (a baseline's updates, the policy's of `alternate`), and also a
+perfect prediction; now null says so, or a diagnostic update measures it."""
 COMMON = {
     "run.seed": 7,
     "run.updates": 3,
@@ -184,7 +184,7 @@ def compared(what: str, one: Any, other: Any, path: str = "") -> list[str]:
         return [
             x for a, b in zip(one, other, strict=True) for x in compared(what, a, b, f"{path}[]")
         ]
-    if one != other and not (path in UNMEASURED and one == 0.0 and other is None):
+    if one != other and not (path in UNMEASURED and one == 0.0):
         return [f"{what}{path}: {one!r:.60} there, {other!r:.60} here"]
     return []
 

@@ -240,7 +240,8 @@ class ImitateConfig:
     demonstrations: int = 4000
     """Expert episodes to play."""
     trajectories: str | None = None
-    """Learn from this trajectory file (.jsonl.zst of a run) instead of the expert."""
+    """Learn from this trajectory file (.jsonl.zst of a run), or a run's newest, not from the
+    expert."""
     noise: float | None = None
     """Randomness of the expert's exploration; default 0.7 where it takes `noise`."""
     junk: float | None = None

@@ -84,7 +84,6 @@ def imitate(
     else:
         demonstrations = expert_demonstrations(source, config, progress)
     policy, tokenizer = start(config, demonstrations)
-    say(imitation_header(config, policy, len(demonstrations), origins))
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
@@ -92,6 +91,7 @@ def imitate(
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
     # Later ones are written beside the first, and take its place when they are whole.
     check_writable(output, _num_bytes(policy) * (2 if settings.eval_every else 1))
+    say(imitation_header(config, policy, len(demonstrations), origins))
     report = {
         "steps": 0,
         "finished": False,
