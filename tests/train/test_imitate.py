@@ -142,7 +142,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def wait_for_word(process: Forked, word: str) -> None:
-    """Until it is on stderr; "step" is on the bar once a step is done."""
+    """Until it is on stderr; "step 1/" is progress once a step is done."""
     wait_for(lambda: process.err.is_file() and word in process.err.read_text())
 
 
@@ -152,7 +152,7 @@ def test_interrupted_keeps_the_policy_as_reached(
 ):
     output = tmp_path / "policy"
     process = server.start(arguments(policy, output, imitate__steps=10**6))
-    wait_for_word(process, "step")
+    wait_for_word(process, "step 1/")
     process.signal(number)
     finished = process.wait()
     assert finished.code == 130
@@ -187,7 +187,7 @@ def test_killed_leaves_the_policy_of_the_last_evaluation(
     output = tmp_path / "policy"
     endless = arguments(policy, output, imitate__steps=10**6, imitate__eval_every=10**5)
     process = server.start(endless)
-    wait_for_word(process, "step")
+    wait_for_word(process, "step 1/")
     process.signal(signal.SIGKILL)
     assert process.wait().code == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []

@@ -92,6 +92,7 @@ def imitate(
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
     # Later ones are written beside the first, and take its place when they are whole.
     check_writable(output, _num_bytes(policy) * (2 if settings.eval_every else 1))
+    say(imitation_header(config, policy, len(demonstrations), origins))
     report = {
         "steps": 0,
         "finished": False,
