@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,36 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 SEED = whole(0, 2**31 - 1)
 EPISODES = whole(1, 10_000_000)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of an epilog; too long a one is wrapped, but for commands to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = []
+        for line in text.splitlines():
+            keep = len(line) <= width or line.startswith(("  paw ", "    "))
+            deeper = "    " if line.startswith(" ") else ""
+            lines += [line] if keep else textwrap.wrap(line, width, subsequent_indent=deeper)
+        return "\n".join(lines)
+
+
+def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`--table.key value` and `--table.key=value` apart from everything else.
+
+    argparse would take the value of an option that it does not know for a positional argument.
+    """
+    words, keys, queue = [], [], list(arguments)
+    while queue:
+        word = queue.pop(0)
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or "." not in name:
+            words.append(word)
+            continue
+        keys.append(word)
+        if not equals and queue and not queue[0].startswith("--"):
+            keys.append(queue.pop(0))
+    return words, keys
 
 
 def complain(what: object, status: int) -> int:

@@ -4,6 +4,7 @@ import argparse
 
 from paw.commands import endpoint
 from paw.commands.arguments import EPISODES, SEED, Declare, complain, configuration, take_split
+from paw.commands.shown import print_evaluation
 from paw.errors import UserError
 
 KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
@@ -54,7 +55,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
                 f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
                 "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
             )
-    from paw.evals.evaluation import evaluate_model, print_evaluation, write_result
+    from paw.evals.evaluation import evaluate_model, write_result
     from paw.runs.console import quiet
 
     quiet()
@@ -69,7 +70,7 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
         result = endpoint.evaluate(known, keys)
     except KeyboardInterrupt:
         return complain(endpoint.stopped(known), 130)
-    from paw.evals.evaluation import print_evaluation, write_result
+    from paw.evals.evaluation import write_result
 
     print_evaluation(result)
     endpoint.print_costs(result)

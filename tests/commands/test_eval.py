@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from paw.commands.shown import print_evaluation
 from paw.envs.household import Household
-from paw.evals.evaluation import print_evaluation
-
-from .tiny_runs import ForkServer
+from train.tiny_runs import ForkServer
 
 pytestmark = pytest.mark.timeout(300)
 

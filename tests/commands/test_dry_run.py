@@ -8,8 +8,7 @@ import pytest
 
 from paw.cli import main
 from paw.config.read import resolve, to_toml
-
-from .tiny_runs import flags, make_policy
+from train.tiny_runs import flags, make_policy
 
 
 @pytest.fixture(scope="module")

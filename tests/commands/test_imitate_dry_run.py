@@ -12,9 +12,8 @@ from paw.commands.estimate import ModelShape, memory_of
 from paw.commands.imitate_dry_run import memory_of_imitation
 from paw.config.read import resolve
 from paw.types import TrainingSample
-
-from .test_imitate import SMALL
-from .tiny_runs import flags, make_policy
+from train.test_imitate import SMALL
+from train.tiny_runs import flags, make_policy
 
 SHAPE = ModelShape(
     parameters=1000, backbone_parameters=900, lora_features=60, layers=2, hidden=8, query=8, key=4,
