@@ -7,7 +7,7 @@ from paw.commands.arguments import EPISODES, SEED, Declare, complain, configurat
 from paw.commands.shown import print_evaluation
 from paw.errors import UserError
 
-KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
+KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature", "--run.threads")
 """Keys that mean something to `paw eval`; the others would be ignored."""
 HELP = "success of a run or model on a split"
 EXAMPLES = """\
@@ -53,7 +53,8 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         if key.startswith("--") and not key.startswith(KEYS):
             raise UserError(
                 f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
-                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
+                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature, "
+                "run.threads"
             )
     from paw.evals.evaluation import evaluate_model, write_result
     from paw.runs.console import quiet

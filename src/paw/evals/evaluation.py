@@ -10,6 +10,7 @@ from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, op
 from paw.runs.console import Bar
 from paw.runs.layout import resolve_model
 from paw.runs.run import check_writable, environment_facts, write_atomically
+from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
 
 
@@ -31,6 +32,7 @@ def evaluate_model(
     source = open_source(on_split(config, split))
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
+    set_threads(config.run.threads, policy.num_parameters)
     episodes = episodes or len(source)
     with Bar(episodes, "episode") as bar:
         result = evaluate(

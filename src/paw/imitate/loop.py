@@ -36,6 +36,7 @@ from paw.rollout.actor import (
 from paw.runs.console import Progress
 from paw.runs.layout import resolve_model
 from paw.runs.run import InterruptGuard, check_writable, environment_facts
+from paw.runs.threads import set_threads
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
 from paw.train.checkpoint import card_text, new_directory, save_policy
@@ -61,8 +62,6 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     if output.exists():
         raise UserError(f"imitate.output = {settings.output!r} exists already: choose another")
     check_writable(output)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     source, _ = open_source(config), open_evaluation(config)
     if settings.trajectories:
@@ -70,6 +69,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
     else:
         demonstrations = expert_demonstrations(source, config, progress)
     policy, tokenizer = start(config, demonstrations)
+    set_threads(config.run.threads, policy.num_parameters)
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
@@ -81,7 +81,7 @@ def imitate(config: Config, progress: Progress = lambda step, metrics: None) -> 
         "steps": 0,
         "finished": False,
         "demonstrations": len(demonstrations),
-        "parameters": sum(p.numel() for p in policy.model.parameters()),
+        "parameters": policy.num_parameters,
         "evaluations": [],
         "seed": config.run.seed,
         **environment_facts(),

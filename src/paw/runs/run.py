@@ -36,7 +36,7 @@ from paw.types import TrainingSample
 CHANGEABLE = frozenset(
     {
         "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
-        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "rollout.workers",
+        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "run.threads", "rollout.workers",
         "rollout.step_seconds",
     }
 )  # fmt: skip

@@ -25,6 +25,7 @@ from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
 from paw.runs.console import Progress
 from paw.runs.run import InterruptGuard
+from paw.runs.threads import ActingRate
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
 from paw.train.diagnostics import drift, prediction_nll, true_observations
@@ -50,7 +51,7 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
         KeyboardInterrupt: Ctrl-C was pressed; the update under way has been finished and saved.
     """
     session = open_session(config)
-    done = session.first_update
+    done, acting_rate = session.first_update, ActingRate()
     progress(done, {})
     try:
         if done == 0 and config.eval.every:
@@ -63,7 +64,9 @@ def train(config: Config, progress: Progress = lambda update, metrics: None) -> 
                 if config.eval.every and (last or done % config.eval.every == 0):
                     with session.run.stage("eval"):
                         metrics["eval/success_rate"] = evaluate(session, done)["success_rate"]
-                progress(done, session.run.log(done, metrics))
+                row = session.run.log(done, metrics)
+                acting_rate.watch(row)
+                progress(done, row)
                 if last or interrupt.asked or done % config.run.checkpoint_every == 0:
                     save(session, done)
                 if interrupt.asked:
