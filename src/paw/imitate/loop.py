@@ -156,9 +156,7 @@ def start(
         check_vocabulary(policy, tokenizer, config.model.path)
         return policy, tokenizer
     tokenizer = new_tokenizer(config, demonstrations)
-    model = new_model(config, len(tokenizer))
-    torch.nn.Module.to(model, device_of(config.model.device), DTYPES[config.model.dtype])
-    return wrap_policy(config, model), tokenizer
+    return new_policy(config, len(tokenizer)), tokenizer
 
 
 def new_tokenizer(
@@ -168,6 +166,13 @@ def new_tokenizer(
     texts = [o.text for d in demonstrations for o in d.observations]
     texts += [r for d in demonstrations for r in d.responses]
     return make_tokenizer(texts, config.imitate.phrases)
+
+
+def new_policy(config: Config, vocab_size: int) -> Policy:
+    """A policy with fresh weights, as [imitate] and [model] say."""
+    model = new_model(config, vocab_size)
+    torch.nn.Module.to(model, device_of(config.model.device), DTYPES[config.model.dtype])
+    return wrap_policy(config, model)
 
 
 def new_model(config: Config, vocab_size: int, device: str = "cpu") -> Any:
