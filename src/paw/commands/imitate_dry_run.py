@@ -227,7 +227,7 @@ def _time(
     policy = new_policy(config, len(tokenizer)) if not path else load_policy(config, path)
     set_threads(config.run.threads, policy.num_parameters)
     rows = [
-        LearnedRow(list(r.token_ids), [i for i, w in enumerate(r.wm_weights) if w])
+        LearnedRow(list(r.token_ids), [i for i, w in enumerate(r.target_weights) if w])
         for r in chain.from_iterable(episodes)
     ]
     seconds = seconds_per_token(policy, rows, config.optimizer.tokens_per_micro_batch)
