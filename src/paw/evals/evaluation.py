@@ -1,17 +1,20 @@
 """`paw eval`: a trained run or any model directory on a split."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from paw.config.tree import Config
 from paw.evals.play import evaluate
+from paw.evals.trajectories import write_trajectories
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
 from paw.runs.console import Bar
 from paw.runs.layout import resolve_model
 from paw.runs.run import check_writable, environment_facts, write_atomically
 from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
+from paw.types import Trajectory
 
 
 def evaluate_model(
@@ -20,14 +23,30 @@ def evaluate_model(
     episodes: int | None,
     seed: int,
     output: str | None,
+    *,
+    save_trajectories: str | None = None,
 ) -> dict[str, Any]:
     """Play a split (every task once by default); `write_result` writes what it returns.
 
+    Args:
+        config: model, environment and limits.
+        split: None: the one on which the environment is evaluated.
+        episodes: None: every task once.
+        seed: of the sampling.
+        output: where the caller will write the result.
+        save_trajectories: file that gets the episodes.
+
     Raises:
-        UserError: bad input, or an `output` that cannot be written: before anything is played.
+        UserError: bad input, or a file that cannot be written: before anything is played.
     """
-    if output:
-        check_writable(Path(output))
+    for file in (output, save_trajectories):
+        if file:
+            check_writable(Path(file))
+
+    def save(played: Sequence[Trajectory]) -> None:
+        if save_trajectories:
+            write_trajectories(Path(save_trajectories), played)
+
     path = resolve_model(config.model.path)
     source = open_source(on_split(config, split))
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
@@ -42,6 +61,7 @@ def evaluate_model(
             config.eval.temperature,
             seed,
             lambda num_finished: bar(num_finished, {}),
+            on_played=save,
         )
     return {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
 
