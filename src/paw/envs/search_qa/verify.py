@@ -22,8 +22,8 @@ OFFICIAL: dict[str, int] = dict(
 
 LICENCE = (
     "NQ and Wikipedia's text CC BY-SA 3.0, HotpotQA CC BY-SA 4.0, MuSiQue CC BY 4.0, "
-    "2WikiMultiHopQA Apache-2.0, PopQA and Bamboogle MIT, TriviaQA Apache-2.0 (its questions belong "
-    "to their sites)"
+    "2WikiMultiHopQA Apache-2.0, PopQA and Bamboogle MIT, TriviaQA Apache-2.0 (its questions "
+    "belong to their sites)"
 )
 HUB = "https://huggingface.co/datasets/PeterJinGo"
 FILES = (
