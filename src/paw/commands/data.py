@@ -77,9 +77,7 @@ def download(name: str, own: "Verifier", folder: Path) -> int:
             f"signed-in users alone. In {folder}:"
         )
         print("\n".join(f"    {remote.by_hand}" for remote in by_hand))
-        print(
-            f"Then the same command holds them against their hashes: paw data {name} --download {folder}"
-        )
+        print(f"Then, for their hashes: paw data {name} --download {folder}")
     else:
         print(f"next     paw data {name} --check {folder}; export {name.upper()}_DATA={folder}")
     return 1 if by_hand else 0
