@@ -8,7 +8,6 @@ import errno
 import io
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -24,7 +23,7 @@ from paw.commands import (
     retriever,
     train,
 )
-from paw.commands.arguments import complain
+from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (train, imitate, eval, play, check_env, retriever, doctor, data, keys)
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # `module:factory` may lie here; installed modules win
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without our letters shows a "?"
         sys.stdout.reconfigure(errors="replace")
-    words, keys = _split_keys(sys.argv[1:] if arguments is None else arguments)
+    words, keys = split_keys(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     try:
         known, rest = parser.parse_known_args(words)
@@ -71,24 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"cannot write{where}: {error.strerror}", 2)
 
 
-def _split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """`--table.key value` and `--table.key=value` apart from everything else.
-
-    argparse would take the value of an option that it does not know for a positional argument.
-    """
-    words, keys, queue = [], [], list(arguments)
-    while queue:
-        word = queue.pop(0)
-        name, equals, _ = word.partition("=")
-        if not name.startswith("--") or "." not in name:
-            words.append(word)
-            continue
-        keys.append(word)
-        if not equals and queue and not queue[0].startswith("--"):
-            keys.append(queue.pop(0))
-    return words, keys
-
-
 def _unexpected(known: argparse.Namespace, word: str) -> str:
     """What to say of an argument that the command does not take."""
     options = [o for action in known.parser._actions for o in action.option_strings]
@@ -112,18 +93,6 @@ class _Parser(argparse.ArgumentParser):
             hint = nearest(value, action.choices or ())
             raise UserError(f"no command {value!r}{hint}; see paw --help")
         super()._check_value(action, value)
-
-
-class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of an epilog; too long a one is wrapped, but for commands to be copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = []
-        for line in text.splitlines():
-            keep = len(line) <= width or line.startswith(("  paw ", "    "))
-            deeper = "    " if line.startswith(" ") else ""
-            lines += [line] if keep else textwrap.wrap(line, width, subsequent_indent=deeper)
-        return "\n".join(lines)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from paw.commands.dry_run import shape_of
 from paw.commands.estimate import ModelShape, _layer_bytes, memory_of, tokens_of
+from paw.commands.preview import shape_of
 from paw.config.read import resolve
 from paw.model.packing import SegmentAttention, pack
 from paw.model.policy import Policy

@@ -1,7 +1,9 @@
 """What the commands share: option types, layers of the configuration, how a command is declared."""
 
 import argparse
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,36 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 SEED = whole(0, 2**31 - 1)
 EPISODES = whole(1, 10_000_000)
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of an epilog; too long a one is wrapped, but for commands to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = []
+        for line in text.splitlines():
+            keep = len(line) <= width or line.startswith(("  paw ", "    "))
+            deeper = "    " if line.startswith(" ") else ""
+            lines += [line] if keep else textwrap.wrap(line, width, subsequent_indent=deeper)
+        return "\n".join(lines)
+
+
+def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`--table.key value` and `--table.key=value` apart from everything else.
+
+    argparse would take the value of an option that it does not know for a positional argument.
+    """
+    words, keys, queue = [], [], list(arguments)
+    while queue:
+        word = queue.pop(0)
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--") or "." not in name:
+            words.append(word)
+            continue
+        keys.append(word)
+        if not equals and queue and not queue[0].startswith("--"):
+            keys.append(queue.pop(0))
+    return words, keys
 
 
 def complain(what: object, status: int) -> int:
@@ -73,3 +105,27 @@ def take_split(known: argparse.Namespace, keys: list[str]) -> None:
             if known.split not in (None, value):
                 raise UserError(f"{known.command}: --split {known.split} or --env.split {value}?")
             known.split = value
+
+
+def num_bytes(text: str) -> int:
+    """The type of an option that is a size: `80GB`, `24GiB`, `1.5TB`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT])(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 80GB or 24GiB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit.upper())))
+
+
+def add_dry_run(parser: argparse.ArgumentParser, text: str) -> None:
+    """The options of a dry run."""
+    parser.add_argument("--dry-run", action="store_true", help=text)
+    parser.add_argument(
+        "--device-memory", type=num_bytes, metavar="SIZE",
+        help="with --dry-run: of a device that is not in this machine, such as 80GB",
+    )  # fmt: skip
+
+
+def needs_dry_run(known: argparse.Namespace) -> None:
+    """Raises UserError for an option that means nothing without `--dry-run`."""
+    if known.device_memory is not None:
+        raise UserError(f"{known.command}: --device-memory goes with --dry-run")

@@ -1,32 +1,43 @@
 """`paw train --dry-run`: everything that a run would need is looked at, and nothing is begun."""
 
-import os
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from paw.commands.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
-from paw.config.tree import Config, ModelConfig
-from paw.errors import UserError
-from paw.rollout.actor import check_tokenizer, device_of, make_serializer, on_split, open_source
+from paw.commands.measure import Pace, measure_update
+from paw.commands.preview import (
+    Device,
+    Rows,
+    advise,
+    check_files,
+    check_permission,
+    find_device,
+    format_rows,
+    model_rows,
+    precision_of,
+    read_shape,
+    refusals,
+    span,
+    unmeasured,
+)
+from paw.config.tree import Config
+from paw.envs.base import TaskSource
+from paw.rollout.actor import device_of, load_policy, on_split, open_source
 from paw.runs import read
 from paw.runs.header import method
 from paw.runs.layout import complete, resolve_model, run_directory
+from paw.runs.threads import set_threads
 from paw.runs.write import check_directory
 from paw.text.tokenizer import load_tokenizer
 from paw.train.session import matched_constant
 
 RECENT = 10
 """Updates of an earlier part of the run from which its next ones are foretold."""
-ADVICE = (
-    "lower optimizer.tokens_per_micro_batch, rollout.groups or rollout.max_prompt_tokens, or set "
-    "model.gradient_checkpointing or model.lora_rank"
-)
-SHOWN = ("weights", "gradients", "optimizer", "critic", "reference", "cache", "activations", "head")
+LOWER = ("optimizer.tokens_per_micro_batch", "rollout.groups", "rollout.max_prompt_tokens")
+"""Keys that save memory when they are lowered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +49,38 @@ class DryRun:
     """Where it writes, and whether that is a new run"""
     done: int
     """Updates already made"""
+    refused: Rows
+    """Why training would refuse the directory or the device; none, as a rule"""
     num_tasks: int
     num_evaluation_tasks: int | None
-    device: str
+    device: Device
     shape: ModelShape | None
     """None for a hub model that is not on this disk"""
     tokens: Tokens
     memory: Memory | None
-    room: int
-    """Bytes of the device"""
     recent: dict[str, float]
     """Means of the newest updates of this run; empty before the first"""
+    pace: Pace | str | None
+    """What an update takes, or why that was not measured; None where `recent` tells"""
 
 
-def dry_run(config: Config) -> DryRun:
-    """Resolve all that `paw train` would open: tasks, evaluation split, device, tokenizer, model.
+def dry_run(config: Config, device_memory: int | None = None) -> DryRun:
+    """Resolve all that `paw train` would open: tasks, evaluation split, device, tokenizer, model;
+    and measure a little.
+
+    Args:
+        config: of the run.
+        device_memory: bytes of the device that is meant, where that is not the one of this machine.
 
     Raises:
-        UserError: what `paw train` would refuse.
+        UserError: what is wrong in itself. That the directory is taken, or the device another
+            machine's, is said in `refused`.
     """
-    directory, done = _place(config)
-    device = device_of(config.model.device)
+    refused = refusals("train", lambda: _check_place(config))
+    directory, done, recent = _progress(config, bool(refused))
+    device = find_device(config.model.device, device_memory)
+    if device_memory is None:
+        refused += refusals("train", lambda: device_of(config.model.device))
     source = open_source(config)
     evaluated = None
     if config.eval.every:
@@ -68,65 +90,35 @@ def dry_run(config: Config) -> DryRun:
     shape = read_shape(path)
     if shape is not None and Path(path).is_dir():
         check_files(config, Path(path), shape)
+    memory = None if shape is None else memory_of(config, shape)
     return DryRun(
         config=config,
         directory=directory,
         done=done,
+        refused=refused,
         num_tasks=len(source),
         num_evaluation_tasks=evaluated,
         device=device,
         shape=shape,
         tokens=tokens_of(config),
-        memory=None if shape is None else memory_of(config, shape),
-        room=room_of(device),
-        recent=_recent(config),
+        memory=memory,
+        recent=recent,
+        pace=None if recent else _measure(config, path, source, memory, device),
     )
 
 
-def read_shape(path: str) -> ModelShape | None:
-    """The shape of a model directory, or of a hub model whose config.json is in the local cache.
-
-    No weight is read; None where the hub would have to be asked.
-
-    Raises:
-        UserError: the configuration cannot be read or is of an unknown kind.
-    """
+def _measure(
+    config: Config, path: str, source: TaskSource, memory: Memory | None, device: Device
+) -> Pace | str:
+    """What an update takes here, or why that cannot be measured."""
+    if why := unmeasured(path, memory, device):
+        return why
+    policy = load_policy(replace(config, model=replace(config.model, device=device.name)), path)
+    set_threads(config.run.threads, policy.num_parameters)
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not Path(path).is_dir():
-            return None
-        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
-        raise UserError(f"model.path = {path!r}: cannot read its config.json: {reason}") from error
-    return shape_of(config)
-
-
-def shape_of(config: Any) -> ModelShape:
-    """The shape of a transformers configuration, counted on a model without storage.
-
-    Raises:
-        UserError: it is not one of a causal language model.
-    """
-    try:
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
-        raise UserError(f"model.path: {config.model_type!r} is no causal language model") from error
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    size = getattr(config, "head_dim", None) or hidden // heads
-    return ModelShape(
-        parameters=sum(p.numel() for p in model.parameters()),
-        backbone_parameters=sum(p.numel() for p in model.base_model.parameters()),
-        lora_features=sum(m.in_features + m.out_features for m in linear),
-        layers=config.num_hidden_layers,
-        hidden=hidden,
-        query=heads * size,
-        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
-        vocabulary=config.vocab_size,
-    )
+        return measure_update(config, policy, load_tokenizer(path), source)
+    except torch.OutOfMemoryError:
+        return "the device has no room for it now"
 
 
 def format_dry_run(found: DryRun) -> str:
@@ -140,6 +132,7 @@ def format_dry_run(found: DryRun) -> str:
     )  # fmt: skip
     rows = [
         ("run", found.directory),
+        *found.refused,
         ("tasks", f"{config.env.name} {config.env.split}: {found.num_tasks:,}{evaluation}"),
         ("method", method(config)),
         (
@@ -157,50 +150,10 @@ def format_dry_run(found: DryRun) -> str:
             f"{tokens.micro_batch:,} in a micro-batch",
         ),
     ]
-    if found.recent:
-        rows.append(("expected", _expected(found)))
-    rows.append(("model", f"{model.path}, {precision_of(model)}, on {found.device}"))
-    rows += model_rows(model, found.shape, found.memory, found.device, found.room, ADVICE)
-    return "\n".join(f"{name:11}{text}" for name, text in rows)
-
-
-def precision_of(model: ModelConfig) -> str:
-    """Types of weights and matrix products."""
-    if model.compute_dtype == "same":
-        return model.dtype
-    return f"{model.dtype} weights, {model.compute_dtype} products"
-
-
-def model_rows(
-    model: ModelConfig,
-    shape: ModelShape | None,
-    memory: Memory | None,
-    device: str,
-    room: int,
-    advice: str,
-) -> list[tuple[str, str]]:
-    """Parameters and memory, and what to turn where it does not fit."""
-    if shape is None or memory is None:
-        text = (
-            f"not on this disk: it will be downloaded; for its memory, first: "
-            f"hf download {model.path} config.json"
-        )
-        return [("", text)]
-    rank = model.lora_rank
-    adapter = f", {rank * shape.lora_features / 1e6:.2f} M trained (LoRA)" if rank else ""
-    rows = [
-        (
-            "parameters",
-            f"{shape.parameters / 1e6:,.2f} M{adapter}: {shape.layers} layers of {shape.hidden}, "
-            f"{shape.vocabulary:,} tokens",
-        )
-    ]
-    parts = [f"{name} {_size(getattr(memory, name))}" for name in SHOWN if getattr(memory, name)]
-    rows.append(("memory", f"about {_size(memory.peak)} of {_size(room)} on {device}"))
-    rows.append(("", ", ".join(parts)))
-    if memory.peak > room:
-        rows.append(("warn", f"it does not fit: {advice}"))
-    return rows
+    rows.append(("expected", _expected(found)) if found.recent else ("time", _time(found)))
+    rows.append(("model", f"{model.path}, {precision_of(model)}, on {found.device.name}"))
+    rows += model_rows(model, found.shape, found.memory, found.device, advise(model, LOWER))
+    return format_rows(rows)
 
 
 def _expected(found: DryRun) -> str:
@@ -214,64 +167,48 @@ def _expected(found: DryRun) -> str:
     )
 
 
-def _place(config: Config) -> tuple[str, int]:
-    """Where the run would write, and how many updates are done there. Raises UserError."""
+def _time(found: DryRun) -> str:
+    """What an update and the whole run take, evaluations included."""
+    pace, config = found.pace, found.config
+    if not isinstance(pace, Pace):
+        return f"not measured: {pace}"
+    updates, every = config.run.updates, config.eval.every
+    episodes = config.rollout.groups * config.rollout.group_size
+    num_evaluations = 1 + math.ceil(updates / every) if every else 0
+    whole = updates * (pace.act + pace.learn)
+    whole += num_evaluations * pace.act * config.eval.episodes / episodes
+    return (
+        f"{'at most ' if pace.at_most else ''}about {pace.act + pace.learn:.1f} s an update "
+        f"({pace.act:.1f} acting, {pace.learn:.1f} learning), {span(whole)} in all, measured on "
+        f"{pace.episodes} episodes"
+    )
+
+
+def _check_place(config: Config) -> None:
+    """Raises UserError where the run could not write or go on."""
     check_directory(config)
+    check_permission(run_directory(config))
+
+
+def _progress(config: Config, refused: bool) -> tuple[str, int, dict[str, float]]:
+    """The run's directory in words, the updates done there and the means of the newest ones."""
     directory = run_directory(config)
+    if refused:
+        return str(directory), 0, {}
     if not (directory / "config.toml").is_file():
-        check_permission(directory)
-        return f"{directory} (new)", 0
+        return f"{directory} (new)", 0, {}
     kept = complete(directory / "checkpoints")
     if not kept:
-        return f"{directory} (begun, no checkpoint yet)", 0
-    return f"{directory} (goes on from {kept[-1].name})", int(kept[-1].name.rpartition("-")[2])
+        return f"{directory} (begun, no checkpoint yet)", 0, {}
+    done = int(kept[-1].name.rpartition("-")[2])
+    return f"{directory} (goes on from {kept[-1].name})", done, _recent(directory)
 
 
-def check_permission(path: Path) -> None:
-    """Raises UserError where `path` cannot be made; makes nothing."""
-    parent = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not parent.is_dir():
-        raise UserError(f"cannot write {path}: {parent} is no directory; choose another")
-    if not os.access(parent, os.W_OK):
-        raise UserError(f"cannot write {path}: no permission in {parent}; choose another")
-
-
-def check_files(config: Config, place: Path, shape: ModelShape) -> None:
-    """Tokenizer, template and weights of a model directory."""
-    tokenizer = load_tokenizer(place)
-    make_serializer(config, tokenizer)
-    check_tokenizer(tokenizer, shape.vocabulary, config.model.path)
-    for file in place.glob("*.safetensors"):
-        try:
-            with safe_open(file, "pt"):  # reads the header alone, and knows the size from it
-                pass
-        except SafetensorError as error:
-            raise UserError(f"model.path: cannot load {str(file)!r}: {error}") from error
-    if not any(place.glob("*.safetensors")) and not any(place.glob("*.bin")):
-        raise UserError(f"model.path = {config.model.path!r}: no weights there (*.safetensors)")
-
-
-def _recent(config: Config) -> dict[str, float]:
-    """Means of the newest updates in the run's own metrics, if it has any."""
-    directory = run_directory(config)
+def _recent(directory: Path) -> dict[str, float]:
+    """Means of the newest updates in a run's own metrics, if it has any."""
     if not (directory / "metrics.jsonl").is_file():
         return {}
     rows = read.metrics(directory)[-RECENT:]
     names = ("tokens/sampled", "tokens/trained", "rollout/turns_mean", "time/update")
     columns = {name: [v for _, v in read.measured(rows, name)] for name in names}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
-
-
-def room_of(device: str) -> int:
-    """Bytes of memory that the device has."""
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(torch.device(device))[1]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} GiB"

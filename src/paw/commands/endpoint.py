@@ -63,6 +63,9 @@ def wanted(known: argparse.Namespace) -> bool:
         for option in ("api_model", "env"):
             if getattr(known, option) is None:
                 raise UserError(f"eval: --api-base needs --{option.replace('_', '-')} NAME")
+        for option in ("checkpoint", "save_trajectories"):
+            if getattr(known, option) is not None:
+                raise UserError(f"eval: --{option.replace('_', '-')} goes with RUN_OR_MODEL")
         return True
     for option in (
         "api_model", "api_key_env", "api_timeout", "api_tries", "agent", "shots", "trials",

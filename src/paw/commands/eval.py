@@ -4,14 +4,16 @@ import argparse
 
 from paw.commands import endpoint
 from paw.commands.arguments import EPISODES, SEED, Declare, complain, configuration, take_split
+from paw.commands.shown import print_evaluation
 from paw.errors import UserError
 
-KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature")
+KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature", "--run.threads")
 """Keys that mean something to `paw eval`; the others would be ignored."""
 HELP = "success of a run or model on a split"
 EXAMPLES = """\
 examples:
   paw eval runs/household-grpo-paw-seed0                   the newest checkpoint of a run
+  paw eval runs/x --checkpoint 40 --save-trajectories episodes.jsonl.zst
   paw eval my_policy --split test --episodes 200 -o result.json
   paw eval my_policy --env search_qa --split all           all evaluation sets in one
   paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
@@ -26,6 +28,9 @@ def add(declare: Declare) -> None:
     """Declare the command."""
     evaluate = declare("eval", run, HELP, EXAMPLES, ("--",))
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
+    evaluate.add_argument(
+        "--checkpoint", type=EPISODES, metavar="N", help="of a run's update N; default: the newest"
+    )
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
     evaluate.add_argument("--split", help="default: the environment's validation split")
     evaluate.add_argument("--episodes", type=EPISODES, help="default: every task once")
@@ -33,14 +38,25 @@ def add(declare: Declare) -> None:
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("-o", "--output", help="write the whole result as JSON")
+    evaluate.add_argument(
+        "--save-trajectories", metavar="FILE.jsonl.zst",
+        help="write every episode, as a run's trajectory files do",
+    )  # fmt: skip
     endpoint.add_options(evaluate)
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
+    from paw.runs.layout import checkpoint_of
+
     take_split(known, keys)
     if endpoint.wanted(known):
         return _eval_endpoint(known, keys)
-    flags = [*keys, "--model.path", known.model]
+    model = known.model
+    if known.checkpoint is not None:
+        model = str(checkpoint_of(model, known.checkpoint))
+    if known.save_trajectories and not known.save_trajectories.endswith(".jsonl.zst"):
+        raise UserError("eval: --save-trajectories FILE.jsonl.zst: the name must end so")
+    flags = [*keys, "--model.path", model]
     for key, value in (
         ("env.name", known.env),
         ("env.data_dir", known.data_dir),
@@ -52,13 +68,21 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         if key.startswith("--") and not key.startswith(KEYS):
             raise UserError(
                 f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
-                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature"
+                "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature, "
+                "run.threads"
             )
-    from paw.evals.evaluation import evaluate_model, print_evaluation, write_result
+    from paw.evals.evaluation import evaluate_model, write_result
     from paw.runs.console import quiet
 
     quiet()
-    result = evaluate_model(config, known.split, known.episodes, known.seed, known.output)
+    result = evaluate_model(
+        config,
+        known.split,
+        known.episodes,
+        known.seed,
+        known.output,
+        save_trajectories=known.save_trajectories,
+    )
     print_evaluation(result)
     write_result(result, known.output)
     return 0 if result["num_episodes"] else 1
@@ -69,7 +93,7 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
         result = endpoint.evaluate(known, keys)
     except KeyboardInterrupt:
         return complain(endpoint.stopped(known), 130)
-    from paw.evals.evaluation import print_evaluation, write_result
+    from paw.evals.evaluation import write_result
 
     print_evaluation(result)
     endpoint.print_costs(result)

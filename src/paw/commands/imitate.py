@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, complain, configuration
+from paw.commands.arguments import Declare, add_dry_run, complain, configuration, needs_dry_run
 
 if TYPE_CHECKING:
     from paw.config.tree import Config
@@ -23,15 +23,14 @@ def add(declare: Declare) -> None:
     """Declare the command."""
     imitate = declare("imitate", run, HELP, EXAMPLES, ("--",))
     imitate.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
-    imitate.add_argument(
-        "--dry-run", action="store_true", help="try a few demonstrations, say what it takes, stop"
-    )
+    add_dry_run(imitate, "try a few demonstrations, say what it takes, stop")
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
     config = configuration(known.configs, keys)
     if known.dry_run:
-        return _show_dry_run(config)
+        return _show_dry_run(config, known.device_memory)
+    needs_dry_run(known)
     from paw.imitate.loop import imitate, stopped
     from paw.runs.console import Bar, quiet
 
@@ -52,11 +51,11 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     return 0
 
 
-def _show_dry_run(config: "Config") -> int:
+def _show_dry_run(config: "Config", device_memory: int | None) -> int:
     """Print what imitation would be; nothing is begun."""
     from paw.commands.imitate_dry_run import dry_imitate
     from paw.runs.console import quiet
 
     quiet()
-    print(dry_imitate(config))
+    print(dry_imitate(config, device_memory))
     return 0

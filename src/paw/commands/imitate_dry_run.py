@@ -4,21 +4,30 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
-from paw.commands.dry_run import (
+from paw.commands.estimate import Memory, ModelShape, memory_of
+from paw.commands.measure import LearnedRow, seconds_per_token
+from paw.commands.preview import (
+    Device,
+    Rows,
+    advise,
     check_files,
     check_permission,
+    find_device,
+    format_rows,
     model_rows,
     precision_of,
     read_shape,
-    room_of,
+    refusals,
     shape_of,
+    span,
+    unmeasured,
 )
-from paw.commands.estimate import Memory, ModelShape, memory_of
 from paw.config.tree import Config
 from paw.envs.base import TaskSource
 from paw.errors import UserError
@@ -28,44 +37,46 @@ from paw.imitate.demonstrations import (
     expert_options,
     read_demonstrations,
 )
-from paw.imitate.loop import make_rows, new_model, new_tokenizer, open_evaluation
-from paw.rollout.actor import device_of, make_serializer, open_source
+from paw.imitate.loop import make_rows, new_model, new_policy, new_tokenizer, open_evaluation
+from paw.rollout.actor import device_of, load_policy, make_serializer, open_source
 from paw.runs.layout import resolve_model
+from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
 from paw.types import TrainingSample
 
 SAMPLE = 20
 """Demonstrations that are played, or of a file's that are looked at."""
-ADVICE = (
-    "lower optimizer.tokens_per_micro_batch or imitate.batch_episodes, or set "
-    "model.gradient_checkpointing or model.lora_rank"
-)
+LOWER = ("optimizer.tokens_per_micro_batch", "imitate.batch_episodes")
+"""Keys that save memory when they are lowered."""
 
 
-def dry_imitate(config: Config) -> str:
-    """What `paw imitate` would do, for a person to read.
+def dry_imitate(config: Config, device_memory: int | None = None) -> str:
+    """What `paw imitate` would do, for a person to read; arguments as in `dry_run`.
 
     Raises:
-        UserError: what `paw imitate` would refuse, as far as a sample of demonstrations shows it.
+        UserError: what is wrong in itself, as far as a sample of demonstrations shows it.
     """
     settings, output = config.imitate, Path(config.imitate.output)
-    if output.exists():
-        raise UserError(f"imitate.output = {settings.output!r} exists already: choose another")
-    check_permission(output)
-    device = device_of(config.model.device)
+    refused = refusals("imitate", lambda: _check_output(output))
+    named = f"{output}" if refused else f"{output} (new)"
+    device = find_device(config.model.device, device_memory)
+    if device_memory is None:
+        refused += refusals("imitate", lambda: device_of(config.model.device))
     source, evaluated = open_source(config), open_evaluation(config)
     number, sample, how = _demonstrations(source, config)
     shape, tokenizer, model = _model(config, sample)
     rows = [
-        ("output", f"{output} (new)"),
+        ("output", named),
+        *refused,
         ("tasks", f"{config.env.name} {source.split}: {len(source):,}"),
         ("learn from", how),
     ]
-    memory = None
+    memory, time_row = None, ("time", "not measured: the model is not on this disk")
     if tokenizer is not None:
         episodes = [make_rows(make_serializer(config, tokenizer), d, config) for d in sample]
         rows += _token_rows(episodes, number, config)
         memory = None if shape is None else memory_of_imitation(config, shape, episodes)
+        time_row = ("time", _time(config, tokenizer, episodes, number, memory, device))
     when = f"every {settings.eval_every} steps and " if settings.eval_every else ""
     rows += [
         (
@@ -74,10 +85,18 @@ def dry_imitate(config: Config) -> str:
             f"of {evaluated.split}"
             + _until(settings.stop_at_success if settings.eval_every else None),
         ),
-        ("model", f"{model}, {precision_of(config.model)}, on {device}"),
-        *model_rows(config.model, shape, memory, device, room_of(device), ADVICE),
+        time_row,
+        ("model", f"{model}, {precision_of(config.model)}, on {device.name}"),
+        *model_rows(config.model, shape, memory, device, advise(config.model, LOWER)),
     ]
-    return "\n".join(f"{name:11}{text}" for name, text in rows)
+    return format_rows(rows)
+
+
+def _check_output(output: Path) -> None:
+    """Raises UserError where the policy could not be written."""
+    if output.exists():
+        raise UserError(f"imitate.output = {str(output)!r} exists already: choose another")
+    check_permission(output)
 
 
 def memory_of_imitation(
@@ -141,7 +160,7 @@ def _demonstrations(source: TaskSource, config: Config) -> tuple[int, list[Demon
         f"{settings.demonstrations:,} episodes of the expert{with_options}; of {count} tried it "
         f"won {len(sample)}, in "
         f"{fmean(len(d.responses) for d in sample):.1f} turns; all take about "
-        f"{_span(settings.demonstrations * seconds)}"
+        f"{span(settings.demonstrations * seconds)}"
     )
     return round(settings.demonstrations * len(sample) / count), sample, text
 
@@ -162,9 +181,7 @@ def _model(
     return shape, load_tokenizer(path), config.model.path
 
 
-def _token_rows(
-    episodes: Sequence[Sequence[TrainingSample]], number: int, config: Config
-) -> list[tuple[str, str]]:
+def _token_rows(episodes: Sequence[Sequence[TrainingSample]], number: int, config: Config) -> Rows:
     """Tokens of an episode, of a step and of the whole, and what is too long."""
     settings = config.imitate
     tokens = [sum(len(row.token_ids) for row in rows) for rows in episodes]
@@ -193,8 +210,30 @@ def _token_rows(
     return rows
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+def _time(
+    config: Config,
+    tokenizer: PreTrainedTokenizerBase,
+    episodes: Sequence[Sequence[TrainingSample]],
+    number: int,
+    memory: Memory | None,
+    device: Device,
+) -> str:
+    """What a step and all of them take here, or why that cannot be measured."""
+    settings, model = config.imitate, replace(config.model, device=device.name)
+    path = "" if settings.from_scratch else resolve_model(config.model.path)
+    if why := unmeasured(path, memory, device):
+        return f"not measured: {why}"
+    config = replace(config, model=model)
+    policy = new_policy(config, len(tokenizer)) if not path else load_policy(config, path)
+    set_threads(config.run.threads, policy.num_parameters)
+    rows = [
+        LearnedRow(list(r.token_ids), [i for i, w in enumerate(r.target_weights) if w])
+        for r in chain.from_iterable(episodes)
+    ]
+    seconds = seconds_per_token(policy, rows, config.optimizer.tokens_per_micro_batch)
+    tokens = fmean(sum(len(row.token_ids) for row in rows) for rows in episodes)
+    step = seconds * tokens * min(settings.batch_episodes, number)
+    return f"about {step:.2f} s a step, {span(settings.steps * step)} without evaluations"
 
 
 def _until(success: float | None) -> str:

@@ -58,6 +58,7 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
     from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
     from paw.runs.console import quiet
     from paw.runs.layout import resolve_model
+    from paw.runs.threads import set_threads
     from paw.text.tokenizer import load_tokenizer
 
     quiet()
@@ -67,6 +68,7 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
     path = resolve_model(config.model.path)
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, known.policy)
+    set_threads(config.run.threads, policy.num_parameters)
     actor = Actor(config, policy, tokenizer)
     limits = actor.limits(config.eval.temperature, config.eval.max_turns)
     _show(f"{known.policy} plays at temperature {limits.temperature:g}\n")

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, complain, configuration
+from paw.commands.arguments import Declare, add_dry_run, complain, configuration, needs_dry_run
 
 if TYPE_CHECKING:
     from paw.config.tree import Config
@@ -33,15 +33,14 @@ def add(declare: Declare) -> None:
     """Declare the command."""
     train = declare("train", run, HELP, EXAMPLES, ("--",))
     train.add_argument("configs", nargs="*", metavar="CONFIG.toml", help="overlaid left to right")
-    train.add_argument(
-        "--dry-run", action="store_true", help="say what the run would be and take, and stop"
-    )
+    add_dry_run(train, "say what the run would be and take, and stop")
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
     config = configuration(known.configs, keys)
     if known.dry_run:
-        return _show_dry_run(config)
+        return _show_dry_run(config, known.device_memory)
+    needs_dry_run(known)
     from paw.runs.console import Bar, quiet
     from paw.runs.layout import newest_checkpoint, run_directory
     from paw.train.loop import train
@@ -67,11 +66,11 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     return 0
 
 
-def _show_dry_run(config: "Config") -> int:
+def _show_dry_run(config: "Config", device_memory: int | None) -> int:
     """Print what a training run would be; nothing is begun."""
     from paw.commands.dry_run import dry_run, format_dry_run
     from paw.runs.console import quiet
 
     quiet()
-    print(format_dry_run(dry_run(config)))
+    print(format_dry_run(dry_run(config, device_memory)))
     return 0

@@ -40,7 +40,8 @@ class RunConfig:
     track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Sinks besides metrics.jsonl; need the extra `paw-rl[track]`."""
     threads: int = 0
-    """CPU threads of torch; 0 leaves torch's choice."""
+    """CPU threads of torch; 0: one for policies below 20 M parameters, else as many as cores are
+    free."""
 
     def __post_init__(self) -> None:
         _expand_home(self, "directory")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from paw.envs.download import Remote
 from paw.errors import UserError, nearest
 
 WITH_DATA = ("alfworld", "webshop", "search_qa")
@@ -41,6 +42,11 @@ class Verifier(Protocol):
 
     SOURCES: str
     """Where the data come from and how they are laid out, for people."""
+
+    LICENCE: str
+    """Of the data."""
+    FILES: Sequence[Remote]
+    """What `paw data NAME --download` fetches."""
 
     def folder_of(self, named: str | None) -> Path | None:
         """The folder `named`, else that of the environment's variable or its default."""

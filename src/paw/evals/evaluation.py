@@ -1,11 +1,10 @@
 """`paw eval`: a trained run or any model directory on a split."""
 
 import json
-import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paw import envs
 from paw.config.tree import Config
 from paw.evals.play import evaluate
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
@@ -13,7 +12,10 @@ from paw.runs.console import Bar
 from paw.runs.facts import environment_facts
 from paw.runs.files import check_writable, write_atomically
 from paw.runs.layout import resolve_model
+from paw.runs.records import trajectory_record, write_trajectories
+from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
+from paw.types import Trajectory
 
 
 def evaluate_model(
@@ -22,18 +24,36 @@ def evaluate_model(
     episodes: int | None,
     seed: int,
     output: str | None,
+    *,
+    save_trajectories: str | None = None,
 ) -> dict[str, Any]:
     """Play a split (every task once by default); `write_result` writes what it returns.
 
+    Args:
+        config: model, environment and limits.
+        split: None: the one on which the environment is evaluated.
+        episodes: None: every task once.
+        seed: of the sampling.
+        output: where the caller will write the result.
+        save_trajectories: file that gets the episodes.
+
     Raises:
-        UserError: bad input, or an `output` that cannot be written: before anything is played.
+        UserError: bad input, or a file that cannot be written: before anything is played.
     """
-    if output:
-        check_writable(Path(output))
+    for file in (output, save_trajectories):
+        if file:
+            check_writable(Path(file))
+
+    def save(played: Sequence[Trajectory]) -> None:
+        if save_trajectories:
+            records = [trajectory_record(trajectory, update=0) for trajectory in played]
+            write_trajectories(Path(save_trajectories), records)
+
     path = resolve_model(config.model.path)
     source = open_source(on_split(config, split))
     policy, tokenizer = load_policy(config, path), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
+    set_threads(config.run.threads, policy.num_parameters)
     episodes = episodes or len(source)
     with Bar(episodes, "episode") as bar:
         result = evaluate(
@@ -43,6 +63,7 @@ def evaluate_model(
             config.eval.temperature,
             seed,
             lambda num_finished: bar(num_finished, {}),
+            on_played=save,
         )
     return {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
 
@@ -55,82 +76,3 @@ def write_result(result: dict[str, Any], output: str | None) -> None:
     """
     if output:
         write_atomically(Path(output), json.dumps(result, indent=1).encode() + b"\n")
-
-
-def print_evaluation(result: dict[str, Any]) -> None:
-    """Data and protocol; success with its interval per kind, over all and, where the benchmark is
-    reported so, as the mean over kinds; what failed, and what the prompt limit cut."""
-    style = envs.style(result["env"])
-    played = result["num_episodes"] + result["num_failures"]
-    size = result["num_tasks"]
-    whole = f"the first {played:,} of {size:,} tasks" if played < size else f"all {size:,} tasks"
-    whole += f" in {played:,} episodes" if played > size else ""
-    print(
-        f"{result['env']} {result['split']}: {whole}, at most {result['max_turns']} turns, "
-        f"temperature {result['temperature']:g}, seed {result['seed']}"
-    )
-    served = f" at {result['api_host']}, agent {result['agent']}" if "agent" in result else ""
-    served += f", {result['shots']} example" if result.get("shots") else ""
-    print(f"model   {result['model']}{served}")
-    if shown := _facts(result["source"]):
-        print(textwrap.fill(shown, 100, initial_indent="data    ", subsequent_indent=" " * 8))
-    order = list(result["source"].get("data_sets", {}))
-    kinds = sorted(result["by_kind"], key=lambda k: order.index(k) if k in order else -1)
-    rows = {kind: result["by_kind"][kind] for kind in kinds}
-    scored = any(r["score_mean"] not in (None, r["success_rate"]) for r in (result, *rows.values()))
-    scored |= style.score_name is not None and result["score_mean"] is not None
-    head = f"  {style.score_name or 'score':>5}" if scored else ""
-    head = f"{style.rate_name:>8}  {'95 % interval':16}{head}"
-    print(f"  {'':32}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
-    if len(rows) > 1:
-        rows[f"all {style.tasks_name}"] = result
-    for kind, row in rows.items():
-        means = f"{row['turns_mean']:5.1f}  {row['valid_action_rate']:6.1%}"
-        print(f"  {kind:32}{_row(row, scored)}  {means}  {row['num_episodes']:6,}")
-    if style.average_over and len(result["by_kind"]) > 1:
-        _print_average(result, style.average_over, scored)
-    if result["num_failures"]:
-        print(f"{result['num_failures']} of {played} episodes failed and do not count:")
-        for reason, count in result["failures"].items():
-            print(f"  {count} x {reason}")
-    ended, cut = result["prompt_limit_fraction"], result["prompt_cut_fraction"]
-    if ended or cut:
-        print(
-            f"rollout.max_prompt_tokens = {result['max_prompt_tokens']} ended {ended:.1%} of the "
-            f"episodes and cut {cut:.1%} of the prompts: raise it"
-        )
-
-
-def _row(row: dict[str, Any], scored: bool) -> str:
-    """Rate, interval and score; a dash where nothing was played."""
-    low, high = row["interval"]
-    num = row.get("num_episodes", row.get("num_kinds"))
-    score = "-" if row["score_mean"] is None else f"{row['score_mean']:.3f}"
-    rate = f"{row['success_rate']:.1%}" if num else "-"
-    return f"{rate:>8}  {f'[{low:.1%}, {high:.1%}]':16}" + (f"  {score:>5}" if scored else "")
-
-
-def _print_average(result: dict[str, Any], kinds: str, scored: bool) -> None:
-    """The mean over kinds (data sets, for one), and those that are not in it."""
-    average, source = result["macro_average"], result["source"]
-    name = f"average of {average['num_kinds']} {kinds}"
-    print(f"  {name:32}{_row(average, scored)}")
-    played = [kind for kind, row in result["by_kind"].items() if row["num_episodes"]]
-    left = [name for name in source.get("data_sets", {}) if name not in played]
-    missing = source.get("missing_data_sets", [])
-    for names, why in ((left, "not played"), (missing, "missing, no question file in the folder")):
-        if names:
-            print(f"  {why}: {', '.join(names)}")
-
-
-def _facts(source: dict[str, Any]) -> str:
-    """What the environment says of its tasks, hashes cut short."""
-    parts = []
-    for key, value in source.items():
-        if key in ("name", "split", "num_tasks", "data_sets", "missing_data_sets", "kinds"):
-            continue  # stands in the table, or in the line above
-        value = value[:12] if key.endswith("sha256") and isinstance(value, str) else value
-        value = f"{value:,}" if key.startswith("num_") and isinstance(value, int) else value
-        if value is not None:
-            parts.append(f"{key} {value}")
-    return ", ".join(parts)

@@ -164,8 +164,13 @@ def evaluate(
     temperature: float,
     seed: int,
     progress: Callable[[int], None] = lambda num_finished: None,
+    *,
+    on_played: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None,
 ) -> dict[str, Any]:
-    """Play a split (None: the one on which the environment is evaluated); see `evaluation`."""
+    """Play a split (None: the one on which the environment is evaluated); see `evaluation`.
+
+    `on_played` gets the episodes.
+    """
     config = on_split(actor.config, split)
     source = open_source(config)
     limits = actor.limits(temperature, config.eval.max_turns)
@@ -174,5 +179,6 @@ def evaluate(
             source, actor.sampler, environments, actor.serializer, limits,
             episodes=episodes, seed=seed, progress=progress,
         )  # fmt: skip
+    on_played(played)
     result = evaluation(played, source, env=config.env.name, temperature=temperature, seed=seed)
     return result | actor.protocol(limits)

@@ -40,6 +40,7 @@ from paw.runs.files import check_writable, new_directory
 from paw.runs.header import imitation_header
 from paw.runs.interrupt import InterruptGuard
 from paw.runs.layout import resolve_model
+from paw.runs.threads import set_threads
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
 from paw.train.checkpoint import card_text, save_policy
@@ -75,8 +76,6 @@ def imitate(
     if output.exists():
         raise UserError(f"imitate.output = {settings.output!r} exists already: choose another")
     check_writable(output)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     source, _ = open_source(config), open_evaluation(config)
     if settings.trajectories:
@@ -84,6 +83,7 @@ def imitate(
     else:
         demonstrations = expert_demonstrations(source, config, progress)
     policy, tokenizer = start(config, demonstrations)
+    set_threads(config.run.threads, policy.num_parameters)
     say(imitation_header(config, policy, len(demonstrations), origins))
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
@@ -97,7 +97,7 @@ def imitate(
         "steps": 0,
         "finished": False,
         "demonstrations": len(demonstrations),
-        "parameters": sum(p.numel() for p in policy.model.parameters()),
+        "parameters": policy.num_parameters,
         "evaluations": [],
         "seed": config.run.seed,
         **environment_facts(),
@@ -171,9 +171,7 @@ def start(
         check_vocabulary(policy, tokenizer, config.model.path)
         return policy, tokenizer
     tokenizer = new_tokenizer(config, demonstrations)
-    model = new_model(config, len(tokenizer))
-    torch.nn.Module.to(model, device_of(config.model.device), DTYPES[config.model.dtype])
-    return wrap_policy(config, model), tokenizer
+    return new_policy(config, len(tokenizer)), tokenizer
 
 
 def new_tokenizer(
@@ -183,6 +181,13 @@ def new_tokenizer(
     texts = [o.text for d in demonstrations for o in d.observations]
     texts += [r for d in demonstrations for r in d.responses]
     return make_tokenizer(texts, config.imitate.phrases)
+
+
+def new_policy(config: Config, vocab_size: int) -> Policy:
+    """A policy with fresh weights, as [imitate] and [model] say."""
+    model = new_model(config, vocab_size)
+    torch.nn.Module.to(model, device_of(config.model.device), DTYPES[config.model.dtype])
+    return wrap_policy(config, model)
 
 
 def new_model(config: Config, vocab_size: int, device: str = "cpu") -> Any:

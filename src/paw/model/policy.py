@@ -115,6 +115,11 @@ class Policy:
         )
 
     @property
+    def num_parameters(self) -> int:
+        """Of the whole model, trained or not; a tied embedding counts once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
     def backbone(self) -> Any:
         """The decoder without the LM head."""
         return self.model.base_model

@@ -43,6 +43,22 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return (complete(folder) or [None])[-1]
 
 
+def checkpoint_of(run: str, update: int) -> Path:
+    """The checkpoint that a run made after `update` updates.
+
+    Raises:
+        UserError: it has none, or is no run.
+    """
+    folder = Path(run).expanduser() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{run}: no run directory (no checkpoints there)")
+    there = {int(path.name.rpartition("-")[2]): path for path in complete(folder)}
+    if update not in there:
+        known = ", ".join(map(str, there)) or "none"
+        raise UserError(f"{run}: no checkpoint of update {update}; there: {known}")
+    return there[update]
+
+
 def shipped_policies() -> list[str]:
     """Names of the policies in the package."""
     return sorted(p.parent.name for p in SHIPPED.glob(f"*/{CARD}"))

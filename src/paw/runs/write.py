@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zstandard
 
 from paw.config.read import changes, resolve, to_toml
 from paw.config.tree import Config
@@ -25,14 +24,15 @@ from paw.runs.facts import data_facts, environment_facts, peak_memory
 from paw.runs.files import write_atomically
 from paw.runs.format import MetricsRow, TrajectoryRecord
 from paw.runs.layout import complete, name_of, run_directory
+from paw.runs.records import write_trajectories
 from paw.runs.sinks import Sink, open_sinks
 from paw.types import TrainingSample
 
 CHANGEABLE = frozenset(
     {
         "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
-        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "rollout.workers",
-        "rollout.step_seconds",
+        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "run.threads",
+        "rollout.workers", "rollout.step_seconds",
     }
 )  # fmt: skip
 """Keys that a resumed run may change: they do not touch the arithmetic."""
@@ -157,10 +157,9 @@ class Run:
 
     def save_trajectories(self, update: int, records: Sequence[TrajectoryRecord]) -> None:
         """Write `trajectories/update-<number>.jsonl.zst`, one trajectory a line."""
-        lines = b"".join(msgspec.json.encode(r) + b"\n" for r in records)
-        data = zstandard.ZstdCompressor(level=3).compress(lines)
+        file = self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst"
         with self._writing():
-            write_atomically(self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst", data)
+            write_trajectories(file, records)
 
     def save_evaluation(self, update: int, result: Mapping[str, Any]) -> None:
         """Write `eval/update-<number>.json`: an `EvaluationRecord`."""

@@ -27,6 +27,7 @@ from paw.runs.console import Progress, Say
 from paw.runs.header import first_exchange, training_header
 from paw.runs.health import health
 from paw.runs.interrupt import InterruptGuard
+from paw.runs.threads import ActingRate
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
 from paw.train.diagnostics import drift, prediction_nll, true_observations
@@ -67,6 +68,7 @@ def train(
     done, session.say = session.first_update, say
     directory = str(session.run.directory)
     say(training_header(config, session.learner.policy, directory, done, origins))
+    acting_rate = ActingRate()
     progress(done, {})
     try:
         if done == 0 and config.eval.every:
@@ -79,7 +81,9 @@ def train(
                 if config.eval.every and (last or done % config.eval.every == 0):
                     with session.run.stage("eval"):
                         metrics["eval/success_rate"] = evaluate(session, done)["success_rate"]
-                progress(done, session.run.log(done, metrics))
+                row = session.run.log(done, metrics)
+                acting_rate.watch(row)
+                progress(done, row)
                 if last or interrupt.asked or done % config.run.checkpoint_every == 0:
                     save(session, done)
                 if interrupt.asked:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from paw.runs.format import TrajectoryRecord, TurnRecord
+from paw.runs.records import trajectory_record, turn_record
 from paw.train.score import is_usable
 from paw.types import Group, Judgement, Targets, Transition
 
@@ -15,46 +16,19 @@ def records(
     number = itertools.count()
     advantages, selected = judgement.advantages.tolist(), judgement.selected.tolist()
 
-    def turn(transition: Transition, at: int | None) -> TurnRecord:
-        action = transition.action
-        target = None if at is None else targets.by_transition.get(at)
-        return TurnRecord(
-            observation=transition.observation,
-            commands=transition.commands,
-            response=transition.response,
-            command=transition.command,
-            reward=transition.reward,
-            penalty=transition.penalty,
-            valid=transition.valid,
-            next_observation=transition.next_observation,
-            context_ids=transition.context_ids,
-            context_roles=transition.context_roles,
-            action_ids=action.token_ids,
-            sampler_logprobs=tuple(round(x, 5) for x in action.logprobs),
-            entropies=action.entropies and tuple(round(x, 4) for x in action.entropies),
-            finished=action.finished,
-            num_cut_tokens=transition.num_cut_tokens,
-            prompt_cut_tokens=transition.prompt_cut_tokens,
-            advantage=None if at is None else advantages[at],
-            selected=at is not None and selected[at],
+    def judged(transition: Transition) -> TurnRecord:
+        at = next(number)
+        target = targets.by_transition.get(at)
+        return turn_record(
+            transition,
+            advantage=advantages[at],
+            selected=selected[at],
             transition_weight=0.0 if target is None else target.weight * len(target.token_ids),
             target_ids=None if target is None else target.token_ids,
         )
 
     return [
-        TrajectoryRecord(
-            update=update,
-            group=t.group,
-            index=t.index,
-            task=t.task,
-            return_=t.return_,
-            success=t.success,
-            terminated=t.terminated,
-            score=t.score,
-            failure=t.failure,
-            prompt_limit=t.prompt_limit,
-            turns=tuple(turn(x, next(number) if is_usable(t) else None) for x in t.transitions),
-        )
+        trajectory_record(t, update, [judged(x) for x in t.transitions] if is_usable(t) else None)
         for g in groups
         for t in g.trajectories
     ]

@@ -25,6 +25,7 @@ from paw.rollout.pool import EnvironmentPool
 from paw.runs import read
 from paw.runs.console import Say
 from paw.runs.layout import newest_checkpoint, resolve_model
+from paw.runs.threads import set_threads
 from paw.runs.write import Run
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
@@ -85,8 +86,6 @@ def open_session(config: Config) -> Session:
     Raises:
         UserError: anything in the configuration that does not fit what is there.
     """
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     source = open_source(config)
     alone = ALGORITHMS[config.algorithm.name].learns_alone
@@ -99,6 +98,7 @@ def open_session(config: Config) -> Session:
     policy, tokenizer = load_policy(config, model_path), load_tokenizer(model_path)
     check_vocabulary(policy, tokenizer, config.model.path)
     check_lengths(config, policy)
+    set_threads(config.run.threads, policy.num_parameters)
     make_serializer(config, tokenizer)  # a template that does not fit: before anything is written
     run = Run(config)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from paw.envs.alfworld import files
 from paw.envs.alfworld.files import GAME_FILE, GAMES, GOAL_FILE, KINDS, SPLITS
+from paw.envs.download import Remote
 from paw.envs.verify import Line, Progress, named
 from paw.errors import UserError, nearest
 
@@ -37,9 +38,28 @@ DIGESTS = {
 recorded. Taken from a copy of the release: problems and goal sentences of its valid_seen are equal
 to those of a second, older copy; no archive of the release itself was at hand."""
 
+LICENCE = "ALFWorld and ALFRED, MIT licence: keep their notices with the data"
+RELEASES = "https://github.com/alfworld/alfworld/releases/download"
+FILES = (
+    Remote(
+        "json_2.1.2_tw-pddl.zip",
+        f"{RELEASES}/0.4.0/json_2.1.2_tw-pddl.zip",
+        size=36_493_542,
+        unpack=(GAME_FILE,),
+    ),
+    Remote(
+        "json_2.1.1_json.zip",
+        f"{RELEASES}/0.2.2/json_2.1.1_json.zip",
+        size=72_018_818,
+        unpack=(GOAL_FILE,),
+    ),
+)
+"""The archives of `alfworld-download` that the text game needs; no hash of theirs is on record."""
+
 SOURCES = """\
 ALFWorld (arXiv 2010.03768), MIT licence. The games, 4,027 files:
-    pip install alfworld && alfworld-download --data-dir DIR
+    paw data alfworld --download DIR
+    or, with 0.4 GB of packages: pip install alfworld && alfworld-download --data-dir DIR
 Layout: DIR/json_2.1.1/{train,valid_seen,valid_unseen,valid_train}/<task>/<trial>/game.tw-pddl
 (traj_data.json beside it is needed for env.goals = "human" alone).
 Then: export ALFWORLD_DATA=DIR  (default ~/.cache/alfworld), or env.data_dir = "DIR"."""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from paw.envs.download import Remote
 from paw.envs.retrieval.store import read_corpus
 from paw.envs.search_qa.questions import DATA_SETS, Question, first_file, read_split
 from paw.envs.verify import Line, Progress
@@ -19,8 +20,23 @@ OFFICIAL: dict[str, int] = dict(
 )
 """Questions of each file of the protocol: train is NQ (79,168) and HotpotQA (90,447)."""
 
+LICENCE = (
+    "NQ and Wikipedia's text CC BY-SA 3.0, HotpotQA CC BY-SA 4.0, MuSiQue CC BY 4.0, "
+    "2WikiMultiHopQA Apache-2.0, PopQA and Bamboogle MIT, TriviaQA Apache-2.0 (its questions "
+    "belong to their sites)"
+)
+HUB = "https://huggingface.co/datasets/PeterJinGo"
+FILES = (
+    Remote("train.parquet", f"{HUB}/nq_hotpotqa_train/resolve/main/train.parquet"),
+    Remote("test.parquet", f"{HUB}/nq_hotpotqa_train/resolve/main/test.parquet"),
+    Remote("corpus.jsonl.gz", f"{HUB}/wiki-18-corpus/resolve/main/wiki-18.jsonl.gz"),
+)
+"""Search-R1's files; neither sizes nor hashes are on record."""
+
 SOURCES = """\
-Search-R1's data (arXiv 2503.09516), on the Hugging Face hub:
+Search-R1's data (arXiv 2503.09516), on the Hugging Face hub; all of it with
+    paw data search_qa --download DIR
+or
     questions   hf download PeterJinGo/nq_hotpotqa_train --repo-type dataset --local-dir DIR
                 (train.parquet and test.parquet with all seven sets; needs paw-rl[search])
     corpus      hf download PeterJinGo/wiki-18-corpus --repo-type dataset --local-dir DIR

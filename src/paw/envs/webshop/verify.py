@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
+from paw.envs.download import Remote
 from paw.envs.verify import Line, Progress
 from paw.envs.webshop import files
 from paw.envs.webshop.catalog import Sources, parse_products
@@ -18,6 +19,39 @@ OFFICIAL = {
 """What the official files give, as far as it is published or was counted."""
 
 SUFFIX = {"1000": "_1000", "full": ""}
+
+LICENCE = "WebShop, MIT licence (c) 2023 Princeton NLP"
+
+
+def _drive(name: str, key: str, size: int, sha256: str) -> Remote:
+    url = f"https://drive.google.com/uc?id={key}"
+    return Remote(name, url, size, sha256, by_hand=f"gdown {key} -O {name}")
+
+
+FILES = (
+    _drive(
+        "items_shuffle_1000.json", "1EgHdxQ_YxqIQlvvq5iKlCrkEKR6-j0Ib", 4_467_013,
+        "30a4765c3a327af72d9a9a95a6b2486d516f0fa1d3ecd83681901ce82a21b269",
+    ),
+    _drive(
+        "items_ins_v2_1000.json", "1IduG0xl544V_A_jv3tHXC0kyFi7PnyBu", 147_099,
+        "f88a36314a397b53b3d9c3fa5878e5f7b26d35019a51ec83fbedeca61a948f6f",
+    ),
+    _drive(
+        "items_human_ins.json", "14Kb5SPBk_jfdLZ_CDBNitW98QLDlKR5O", 5_137_548,
+        "cf78667548a71786e1d9049c24b802e48e1084ad4bb021cae56ce1f6d96954a3",
+    ),
+    _drive(
+        "items_shuffle.json", "1A2whVgOO0euk5O13n2iYDM0bQRkkRduB", 5_479_720_229,
+        "2ef591d65df3af89e972ab72468eb82cbf124d876552d9f3678667edd620a6c8",
+    ),
+    _drive(
+        "items_ins_v2.json", "1s2j6NgHljiZzQNL3veZaAiyW_qDEgBNi", 186_295_270,
+        "1d36af476bdb8f82a5da62bd8acdabe54cd8de2fa84010d37da5c4890feb447e",
+    ),
+)  # fmt: skip
+"""Sizes and hashes as several public set-ups of WebShop record them; that of items_ins_v2_1000.json
+was computed from a copy."""
 
 SOURCES = """\
 WebShop (Yao et al., NeurIPS 2022), MIT licence. The release files of princeton-nlp/WebShop, as its

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from paw.cli import main
+from paw.commands.shown import print_evaluation
 from paw.envs.household import Household
-from paw.evals.evaluation import print_evaluation
-
-from .tiny_runs import ForkServer
+from train.tiny_runs import ForkServer, flags
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -84,3 +85,46 @@ def test_scores_are_shown_where_they_say_more_than_success(capsys):
     print_evaluation(result | {"score_mean": 0.6, "by_kind": {"beauty": row | {"score_mean": 0.6}}})
     out = capsys.readouterr().out
     assert "score" in out and "0.600" in out
+
+
+def test_a_checkpoint_and_its_episodes(server: ForkServer, policy: Path, tmp_path: Path):
+    """The run keeps updates 2 and 4; both are found, a third is not. The episodes have the fields
+    of the run's own trajectory files, and `paw imitate` would read them."""
+    run, file = tmp_path / "run", tmp_path / "episodes.jsonl.zst"
+    finished = server.run(["train", *flags(policy, run, run__updates=4)])
+    assert finished.code == 0, finished.err
+    short = ["--episodes", "3", "--eval.max_turns", "2", "--rollout.workers", "0"]
+    command = ["eval", str(run), "--checkpoint", "2", "--save-trajectories", str(file), *short]
+    finished = server.run(command)
+    assert finished.code == 0, finished.err
+    assert f"{run}/checkpoints/update-000002" in finished.out
+    own = lines(run / "trajectories" / "update-000001.jsonl.zst")
+    saved = lines(file)
+    assert [row["group"] for row in saved] == [0, 1, 2]
+    assert saved[0].keys() == own[0].keys()
+    assert saved[0]["turns"][0].keys() == own[0]["turns"][0].keys()
+    assert len(saved[0]["turns"]) == 2 and saved[0]["turns"][0]["advantage"] is None
+    finished = server.run(["eval", str(run), "--checkpoint", "3", *short])
+    assert (finished.code, finished.err) == (
+        2, f"paw: {run}: no checkpoint of update 3; there: 2, 4\n",
+    )  # fmt: skip
+
+
+def lines(file: Path) -> list[dict]:
+    with zstandard.open(file, "rt", encoding="utf-8") as text:
+        return [json.loads(line) for line in text]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["household", "--checkpoint", "3"], "no run directory"),
+        (["household", "--save-trajectories", "x.json"], "the name must end so"),
+        (["--api-base", "http://127.0.0.1:1/v1", "--api-model", "m", "--env", "household",
+          "--save-trajectories", "x.jsonl.zst"], "goes with RUN_OR_MODEL"),
+    ],
+)  # fmt: skip
+def test_mistakes(capsys, arguments: list[str], part: str):
+    assert main(["eval", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert part in err and err.count("\n") == 1

@@ -1,6 +1,7 @@
 """`paw imitate --dry-run`: says what would be, refuses what `paw imitate` would, begins nothing."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from paw.commands.estimate import ModelShape, memory_of
 from paw.commands.imitate_dry_run import memory_of_imitation
 from paw.config.read import resolve
 from paw.types import TrainingSample
-
-from .test_imitate import SMALL
-from .tiny_runs import flags, make_policy
+from train.test_imitate import SMALL
+from train.tiny_runs import flags, make_policy
 
 SHAPE = ModelShape(
     parameters=1000, backbone_parameters=900, lora_features=60, layers=2, hidden=8, query=8, key=4,
@@ -44,6 +44,7 @@ def test_says_what_would_be_and_begins_nothing(policy: Path, tmp_path: Path, cap
     assert "4 steps of 4 episodes, rate 0.002" in out
     assert "at the end, on 2 episodes of the 200 tasks of valid" in out
     assert "M: 1 layers of 16" in out and "memory     about" in out and "warn" not in out
+    assert re.search(r"time       about .* s a step, .* without evaluations", out)
 
 
 def test_a_policy_from_scratch(tmp_path: Path, capsys):
@@ -79,20 +80,34 @@ def test_the_trajectories_of_a_run(policy: Path, tmp_path: Path, capsys):
 @pytest.mark.parametrize(
     ("changed", "part"),
     [
-        ({"imitate__output": "."}, "exists already"),
-        ({"imitate__output": "/dev/null/x"}, "cannot write /dev/null/x"),
         ({"imitate__trajectories": "/nonexistent.jsonl.zst"}, "cannot read it"),
         ({"imitate__expert": "{speed = 1}"}, "imitate.expert"),
         ({"rollout__max_turns": 1}, "won none of its episodes"),
         ({"eval__split": "validation"}, "no split 'validation'"),
         ({"model__path": "/nonexistent/model"}, "no such directory"),
-        ({"model__device": "cuda:7"}, "no usable GPU"),
+        ({"model__device": "tpu"}, "must be auto, cpu, cuda"),
     ],
 )
 def test_refuses_what_imitate_would(policy: Path, tmp_path: Path, capsys, changed: dict, part: str):
     assert main(["imitate", "--dry-run", *arguments(policy, tmp_path / "x", **changed)]) == 2
     err = capsys.readouterr().err
     assert part in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"imitate__output": "."}, "exists already"),
+        ({"imitate__output": "/dev/null/x"}, "cannot write /dev/null/x"),
+        ({"model__device": "cuda:7"}, "no usable GPU"),
+    ],
+)
+def test_what_the_machine_lacks_is_a_line(
+    policy: Path, tmp_path: Path, capsys, changed: dict, part: str
+):
+    out = shown(capsys, arguments(policy, tmp_path / "x", **changed))
+    (line,) = [x for x in out.splitlines() if x.startswith("warn ")]
+    assert "paw imitate refuses this: " in line and part in line
 
 
 def test_a_wrong_evaluation_split_shows_before_training(policy: Path, tmp_path: Path, capsys):
