@@ -74,7 +74,7 @@ def _unexpected(known: argparse.Namespace, word: str) -> str:
     """What to say of an argument that the command does not take."""
     options = [o for action in known.parser._actions for o in action.option_strings]
     if known.keys and word.startswith("--"):
-        from paw.config.read import flag_names
+        from paw.config.parse import flag_names
 
         options += [name for name in flag_names() if name.startswith(known.keys)]
     hint = nearest(word.partition("=")[0], options) if word.startswith("-") else ""

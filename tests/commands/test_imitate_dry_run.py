@@ -13,7 +13,7 @@ from paw.commands.estimate import ModelShape, memory_of
 from paw.commands.imitate_dry_run import memory_of_imitation
 from paw.config.read import resolve
 from paw.types import TrainingSample
-from train.test_imitate import SMALL
+from train.test_imitate import NEW_MODEL, SMALL
 from train.tiny_runs import flags, make_policy
 
 SHAPE = ModelShape(
@@ -41,7 +41,7 @@ def test_says_what_would_be_and_begins_nothing(policy: Path, tmp_path: Path, cap
     out = shown(capsys, arguments(policy, output))
     assert f"{output} (new)" in out and list(tmp_path.iterdir()) == []
     assert "12 episodes of the expert (noise 0.7, junk 0.12); of 12 tried it won" in out
-    assert "4 steps of 4 episodes, rate 0.002" in out
+    assert "4 steps of 4 episodes, rate 1e-05" in out
     assert "at the end, on 2 episodes of the 200 tasks of valid" in out
     assert "M: 1 layers of 16" in out and "memory     about" in out and "warn" not in out
     assert re.search(r"time       about .* s a step, .* without evaluations", out)
@@ -49,7 +49,7 @@ def test_says_what_would_be_and_begins_nothing(policy: Path, tmp_path: Path, cap
 
 def test_a_policy_from_scratch(tmp_path: Path, capsys):
     """The model has the sizes of [imitate], and as many tokens as the sample has words."""
-    words = arguments("household", tmp_path / "policy", imitate__from_scratch=True)
+    words = arguments("household", tmp_path / "policy", **NEW_MODEL)
     out = shown(capsys, [*words, "--imitate.max_positions", "16", "--imitate.eval_every", "2"])
     assert "from scratch" in out and "1 layers of 16" in out
     assert "every 2 steps and at the end" in out

@@ -8,15 +8,7 @@ import pytest
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.runs import read
-from paw.runs.layout import run_directory
 from paw.runs.write import Run
-
-
-def test_default_directory():
-    config = Config()
-    assert run_directory(config) == Path("runs/household-grpo-paw-seed0")
-    bare = replace(config, paw=replace(config.paw, enabled=False))
-    assert run_directory(bare) == Path("runs/household-grpo-seed0")
 
 
 def at(directory: Path, **changed: object) -> Config:

@@ -1,6 +1,5 @@
 """Checkpoints and model directories: whole or not at all, and found by any of their names."""
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,16 +51,6 @@ def test_is_a_model_directory_with_a_card(policy: Path, tmp_path: Path):
     card = resolve([], card=read_card(str(saved)))
     assert (card.rollout.context, card.rollout.max_turns) == ("append", 7)
     assert card.rollout.groups == Config().rollout.groups
-
-
-def test_the_card_keeps_what_the_policy_read_and_no_place():
-    options = {"top_k": 1, "shuffle": False, "observation": "text_rich", "corpus": "/data/x.jsonl"}
-    config = Config()
-    config = replace(config, env=replace(config.env, data_dir="/data", options=options))
-    card = tomllib.loads(checkpoint.card_text(config))
-    assert card["env"] == {
-        "name": "household", "top_k": 1, "shuffle": False, "observation": "text_rich",
-    }  # fmt: skip
 
 
 def test_incomplete_ones_are_not_seen(policy: Path, tmp_path: Path):

@@ -20,13 +20,16 @@ SMALL = {
     "imitate__demonstrations": 12,
     "imitate__steps": 4,
     "imitate__batch_episodes": 4,
+    "rollout__max_turns": 12,
+    "eval__episodes": 2,
+    "eval__max_turns": 2,
+}
+NEW_MODEL = {
+    "imitate__from_scratch": True,
     "imitate__hidden_size": 16,
     "imitate__num_layers": 1,
     "imitate__num_heads": 2,
     "imitate__num_kv_heads": 1,
-    "rollout__max_turns": 12,
-    "eval__episodes": 2,
-    "eval__max_turns": 2,
 }
 
 
@@ -39,7 +42,7 @@ def arguments(policy: Path | str, output: Path, **changed: object) -> list[str]:
     [
         {"rollout__context": "window", "rollout__response_format": "tags"},
         {"rollout__context": "append", "imitate__observation_weight": 0},
-        {"imitate__from_scratch": True, "rollout__context": "append", "imitate__eval_every": 2},
+        {**NEW_MODEL, "rollout__context": "append", "imitate__eval_every": 2},
         {"model__lora_rank": 2},
         {"model__dtype": "bfloat16"},
     ],
@@ -215,7 +218,7 @@ def test_a_disk_without_room_is_seen_before_training(
 
 def test_a_policy_from_scratch_is_as_model_says(server: ForkServer, tmp_path: Path):
     made = tmp_path / "policy"
-    keys = {"imitate__from_scratch": True, "model__dtype": "float64"}
+    keys = {**NEW_MODEL, "model__dtype": "float64"}
     assert server.run(arguments("household", made, **keys)).code == 0
     with safe_open(made / "model.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float64}  # noqa: SIM118
@@ -224,6 +227,6 @@ def test_a_policy_from_scratch_is_as_model_says(server: ForkServer, tmp_path: Pa
 def test_a_policy_from_scratch_trains_further(server: ForkServer, policy: Path, tmp_path: Path):
     """What imitation makes, training takes: card, tokenizer and weights fit."""
     made, run = tmp_path / "policy", tmp_path / "run"
-    assert server.run(arguments("household", made, imitate__from_scratch=True)).code == 0
+    assert server.run(arguments("household", made, **NEW_MODEL)).code == 0
     finished = server.run(["train", *flags(made, run, run__updates=1)])
     assert finished.code == 0, finished.err

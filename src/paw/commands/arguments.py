@@ -4,13 +4,15 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from paw.errors import UserError
+from paw.errors import UserError, warn
 
 if TYPE_CHECKING:
+    from paw.config.read import Resolved
     from paw.config.tree import Config
+    from paw.runs.console import Progress
 
 Declare = Callable[..., argparse.ArgumentParser]
 """(name, run, help, epilog, keys) -> the parser of that command; `keys`: which `--table.key` flags
@@ -70,16 +72,79 @@ def complain(what: object, status: int) -> int:
     return status
 
 
-def configuration(files: Sequence[str], flags: Sequence[str]) -> "Config":
-    """Layers of the configuration, the policy's card first. Mistakes show before torch loads."""
+def layers(files: Sequence[str], flags: Sequence[str]) -> "Resolved":
+    """The configuration and where each value came from: protocol of the environment, preset, card
+    of the policy, files, flags. Mistakes show before torch loads."""
     from paw import envs
-    from paw.config.read import check_options, resolve
+    from paw.config.read import check_options, overlay, resolve
     from paw.runs.layout import read_card
 
     card = read_card(resolve(files, flags).model.path)
-    config = resolve(files, flags, card)
-    check_options(envs.factory(config.env.name), config)
-    return config
+    resolved = overlay(files, flags, card, protocol_of)
+    check_options(envs.factory(resolved.config.env.name), resolved.config)
+    return resolved
+
+
+def configuration(files: Sequence[str], flags: Sequence[str]) -> "Config":
+    """The configuration of `layers`."""
+    return layers(files, flags).config
+
+
+def warn_of_layers(resolved: "Resolved") -> None:
+    """Say what was given and changes nothing, and what may be meant otherwise."""
+    from paw.config.read import ignored
+
+    for line in [*ignored(resolved), *_doubts(resolved)]:
+        warn(line)
+
+
+def telling(resolved: "Resolved", progress: "Progress") -> "Progress":
+    """`progress`, and before its first call what was taken from where. Bad input, which ends a
+    command before that, stays one line."""
+    from paw.config.describe import origins
+
+    told = False
+
+    def call(number: int, metrics: dict[str, Any]) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            print(*origins(resolved), sep="\n", flush=True)
+            warn_of_layers(resolved)
+        progress(number, metrics)
+
+    return call
+
+
+def protocol_of(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """How the benchmark of an environment is played: turns, lengths, temperature of evaluation."""
+    from paw import envs
+
+    return envs.style(name).protocol
+
+
+def _doubts(resolved: "Resolved") -> list[str]:
+    """Is the policy one for this environment, and does anybody say how to prompt it?"""
+    config, card = resolved.config, resolved.card
+    if config.imitate.from_scratch:
+        return []
+    rollout, where = config.rollout, f"model.path = {config.model.path!r}"
+    prompting = (
+        f'rollout.context = "{rollout.context}", response_format = "{rollout.response_format}", '
+        f"max_turns = {rollout.max_turns}"
+    )
+    made_for = card.get("env", {}).get("name")
+    if made_for not in (None, config.env.name):
+        return [
+            f"{where}: by its card a policy for {made_for}, not for {config.env.name}; it is asked "
+            f"with {prompting}"
+        ]
+    if not card and not resolved.given("rollout.context", "rollout.response_format"):
+        return [
+            f"{where} has no card (paw.toml) that says how to ask it; {config.env.name} is played "
+            f"with {prompting}"
+        ]
+    return []
 
 
 def task_source(known: argparse.Namespace, keys: list[str]) -> Any:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paw.commands.arguments import whole
+from paw.commands.arguments import protocol_of, whole
 from paw.errors import UserError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _check(known: argparse.Namespace) -> None:
 def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
     """The environment's defaults, then the keys and options."""
     from paw import envs
-    from paw.config.read import check_options, resolve
+    from paw.config.read import check_options, overlay
 
     for key in keys:
         name = key[2:].partition("=")[0].replace("-", "_")
@@ -181,8 +181,7 @@ def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
     flags = [*keys, "--env.name", known.env]
     for key, value in (("env.data_dir", known.data_dir), ("eval.temperature", known.temperature)):
         flags += [] if value is None else [f"--{key}", str(value)]
-    protocol = envs.style(known.env).protocol  # a model behind an endpoint has no card
-    config = resolve([], flags, {name: dict(table) for name, table in protocol.items()})
+    config = overlay([], flags, None, protocol_of).config  # an endpoint's model has no card
     check_options(envs.factory(config.env.name), config)
     return config
 

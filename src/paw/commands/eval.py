@@ -1,11 +1,23 @@
 """`paw eval`: of a run, a model directory, or a model behind an endpoint."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from paw.commands import endpoint
-from paw.commands.arguments import EPISODES, SEED, Declare, complain, configuration, take_split
+from paw.commands.arguments import (
+    EPISODES,
+    SEED,
+    Declare,
+    complain,
+    layers,
+    take_split,
+    warn_of_layers,
+)
 from paw.commands.shown import print_evaluation
 from paw.errors import UserError
+
+if TYPE_CHECKING:
+    from paw.config.read import Resolved
 
 KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature", "--run.threads")
 """Keys that mean something to `paw eval`; the others would be ignored."""
@@ -32,8 +44,12 @@ def add(declare: Declare) -> None:
         "--checkpoint", type=EPISODES, metavar="N", help="of a run's update N; default: the newest"
     )
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
-    evaluate.add_argument("--split", help="default: the environment's validation split")
-    evaluate.add_argument("--episodes", type=EPISODES, help="default: every task once")
+    evaluate.add_argument("--split", help="default: as the card says, or the validation split")
+    evaluate.add_argument(
+        "--episodes",
+        type=EPISODES,
+        help="default: the card's on its split, or every task once",
+    )
     evaluate.add_argument("--seed", type=SEED, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
     evaluate.add_argument("--data-dir")
@@ -63,7 +79,9 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         ("eval.temperature", known.temperature),
     ):
         flags += [] if value is None else [f"--{key}", str(value)]
-    config = configuration([], flags)
+    resolved = layers([], flags)
+    config = resolved.config
+    _take_protocol(known, resolved)
     for key in keys:
         if key.startswith("--") and not key.startswith(KEYS):
             raise UserError(
@@ -72,6 +90,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
                 "run.threads"
             )
     from paw.evals.evaluation import evaluate_model, write_result
+    from paw.evals.own import print_change
     from paw.runs.console import quiet
 
     quiet()
@@ -83,9 +102,20 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         known.output,
         save_trajectories=known.save_trajectories,
     )
+    warn_of_layers(resolved)
     print_evaluation(result)
+    print_change(result)
     write_result(result, known.output)
     return 0 if result["num_episodes"] else 1
+
+
+def _take_protocol(known: argparse.Namespace, resolved: "Resolved") -> None:
+    """A card's split and episodes count where no option says otherwise, so that the scores of a run
+    before, during and after training may be compared."""
+    evaluation, origin = resolved.config.eval, resolved.origin.get("eval.episodes")
+    known.split = known.split or evaluation.split
+    if known.split == evaluation.split and origin is not None and origin.name == "card":
+        known.episodes = known.episodes or evaluation.episodes
 
 
 def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:

@@ -3,10 +3,18 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, add_dry_run, complain, configuration, needs_dry_run
+from paw.commands.arguments import (
+    Declare,
+    add_dry_run,
+    complain,
+    layers,
+    needs_dry_run,
+    telling,
+    warn_of_layers,
+)
 
 if TYPE_CHECKING:
-    from paw.config.tree import Config
+    from paw.config.read import Resolved
 
 HELP = "warm-start a policy by imitating an expert"
 EXAMPLES = """\
@@ -27,9 +35,10 @@ def add(declare: Declare) -> None:
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
-    config = configuration(known.configs, keys)
+    resolved = layers(known.configs, keys)
+    config = resolved.config
     if known.dry_run:
-        return _show_dry_run(config, known.device_memory)
+        return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
     from paw.imitate.loop import imitate, stopped
     from paw.runs.console import Bar, quiet
@@ -37,7 +46,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     quiet()
     with Bar(config.imitate.steps, "step") as bar:
         try:
-            report = imitate(config, bar, bar.say)
+            report = imitate(config, telling(resolved, bar), bar.say)
         except KeyboardInterrupt:
             bar.close()
             return complain(stopped(config), 130)
@@ -51,11 +60,13 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     return 0
 
 
-def _show_dry_run(config: "Config", device_memory: int | None) -> int:
+def _show_dry_run(resolved: "Resolved", device_memory: int | None) -> int:
     """Print what imitation would be; nothing is begun."""
     from paw.commands.imitate_dry_run import dry_imitate
     from paw.runs.console import quiet
 
     quiet()
-    print(dry_imitate(config, device_memory))
+    text = dry_imitate(resolved.config, device_memory)
+    warn_of_layers(resolved)
+    print(text)
     return 0

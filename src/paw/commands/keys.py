@@ -14,7 +14,7 @@ def add(declare: Declare) -> None:
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
-    from paw.config.read import describe
+    from paw.config.describe import describe
 
     print(describe(known.tables))
     return 0

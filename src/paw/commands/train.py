@@ -3,10 +3,18 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, add_dry_run, complain, configuration, needs_dry_run
+from paw.commands.arguments import (
+    Declare,
+    add_dry_run,
+    complain,
+    layers,
+    needs_dry_run,
+    telling,
+    warn_of_layers,
+)
 
 if TYPE_CHECKING:
-    from paw.config.tree import Config
+    from paw.config.read import Resolved
 
 HELP = "train a policy; without CONFIG the household"
 EXAMPLES = """\
@@ -15,8 +23,9 @@ examples:
   paw train recipe.toml --run.seed 1              a recipe, one key changed
   paw train recipe.toml --run.directory runs/x    where to write; the same command again goes on
 
-The keys that matter first (--table.key value; a card beside the policy's weights, the files from
-left to right and the flags overlay each other; `paw keys` lists every key with its default):
+The keys that matter first (--table.key value; the environment's protocol, the card beside the
+policy's weights, the files from left to right and the flags overlay each other, and what was taken
+from where is told first; `paw keys` lists every key with its default and range):
   --env.name NAME  --env.data_dir DIR         what to train on
   --model.path DIR_OR_HUB_NAME                where to start from
   --run.directory DIR  --run.updates N  --run.seed N  --run.checkpoint_every N
@@ -37,9 +46,10 @@ def add(declare: Declare) -> None:
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
-    config = configuration(known.configs, keys)
+    resolved = layers(known.configs, keys)
+    config = resolved.config
     if known.dry_run:
-        return _show_dry_run(config, known.device_memory)
+        return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
     from paw.runs.console import Bar, quiet
     from paw.runs.layout import newest_checkpoint, run_directory
@@ -49,7 +59,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     directory = run_directory(config)
     with Bar(config.run.updates, "update") as bar:
         try:
-            session = train(config, bar, bar.say)
+            session = train(config, telling(resolved, bar), bar.say)
         except KeyboardInterrupt:
             bar.close()
             newest = newest_checkpoint(directory / "checkpoints")
@@ -66,11 +76,13 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     return 0
 
 
-def _show_dry_run(config: "Config", device_memory: int | None) -> int:
+def _show_dry_run(resolved: "Resolved", device_memory: int | None) -> int:
     """Print what a training run would be; nothing is begun."""
     from paw.commands.dry_run import dry_run, format_dry_run
     from paw.runs.console import quiet
 
     quiet()
-    print(format_dry_run(dry_run(config, device_memory)))
+    text = format_dry_run(dry_run(resolved.config, device_memory))
+    warn_of_layers(resolved)
+    print(text)
     return 0

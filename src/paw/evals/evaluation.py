@@ -51,7 +51,8 @@ def evaluate_model(
 
     path = resolve_model(config.model.path)
     source = open_source(on_split(config, split))
-    policy, tokenizer = load_policy(config, path), load_tokenizer(path)
+    # Adapters of the card's training are merged into its weights.
+    policy, tokenizer = load_policy(config, path, lora=False), load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
     episodes = episodes or len(source)

@@ -34,6 +34,7 @@ from paw.rollout.actor import (
     wrap_policy,
 )
 from paw.runs import read
+from paw.runs.card import card_text
 from paw.runs.console import Progress, Say
 from paw.runs.facts import environment_facts
 from paw.runs.files import check_writable, new_directory
@@ -43,7 +44,7 @@ from paw.runs.layout import resolve_model
 from paw.runs.threads import set_threads
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
-from paw.train.checkpoint import card_text, save_policy
+from paw.train.checkpoint import save_policy
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
 from paw.types import Role, SampledAction, TrainingSample

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from paw.config.read import Table, read_toml
+from paw.config.parse import Table, read_toml
 from paw.config.tree import Config
 from paw.errors import UserError, nearest
 
@@ -25,12 +25,37 @@ def name_of(update: int) -> str:
 
 
 def run_directory(config: Config) -> Path:
-    """`run.directory`, or `runs/<env>-<algorithm>[-paw]-seed<seed>`."""
+    """`run.directory`, or `runs/<env>-<algorithm>[-paw][-<what differs>]-seed<seed>`."""
     if config.run.directory:
         return Path(config.run.directory)
-    paw = "-paw" if config.paw.enabled and config.paw.coefficient > 0 else ""
-    name = config.env.name.replace(":", ".").replace("/", ".")
-    return Path("runs") / f"{name}-{config.algorithm.name}{paw}-seed{config.run.seed}"
+    env = config.env.name.replace(":", ".").replace("/", ".")
+    parts = [env, config.algorithm.name, *_arm(config)]
+    if config.rollout.context != _usual_context(config):
+        parts.append(config.rollout.context)
+    return Path("runs") / "-".join([*parts, f"seed{config.run.seed}"])
+
+
+def _arm(config: Config) -> list[str]:
+    """`paw`, and which of its choices are not the paper's: controls have names of their own."""
+    paw, usual = config.paw, Config().paw
+    if not paw.enabled or paw.coefficient == 0:
+        return []
+    names = ["paw"]
+    for key in ("loss", "select", "entropy", "weight", "target", "condition", "schedule"):
+        value = getattr(paw, key)
+        if value != getattr(usual, key):
+            # `random` alone would be a target as well as a selection.
+            names.append(f"{key}_{value}" if key in ("select", "entropy") else value)
+    return names
+
+
+def _usual_context(config: Config) -> str:
+    """What `rollout.context` is where nobody chooses: as the policy's card says, if it has one."""
+    try:
+        card = read_card(config.model.path)
+    except UserError:  # no such model: that is said elsewhere
+        card = {}
+    return card.get("rollout", {}).get("context", Config().rollout.context)
 
 
 def complete(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from paw.config.read import changes, resolve, to_toml
+from paw.config.read import CHANGEABLE, changes, resolve, to_toml
 from paw.config.tree import Config
 from paw.errors import UserError, warn
 from paw.runs import read
@@ -27,15 +27,6 @@ from paw.runs.layout import complete, name_of, run_directory
 from paw.runs.records import write_trajectories
 from paw.runs.sinks import Sink, open_sinks
 from paw.types import TrainingSample
-
-CHANGEABLE = frozenset(
-    {
-        "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
-        "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "run.threads",
-        "rollout.workers", "rollout.step_seconds",
-    }
-)  # fmt: skip
-"""Keys that a resumed run may change: they do not touch the arithmetic."""
 
 
 class Run:

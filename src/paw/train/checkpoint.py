@@ -1,7 +1,7 @@
 """Checkpoints: an ordinary HF directory, the policy's card, and what training needs to go on.
 
     update-000050/   model.safetensors config.json tokenizer.json …   any HF tool reads it
-                     paw.toml                                          how the policy is prompted
+                     paw.toml                                          its card, see runs/card.py
                      trainer.pt                                        optimizers, critic, counters
 
 Written beside its place and renamed, so that a checkpoint that exists is complete. A run draws all
@@ -17,40 +17,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from paw.config.read import toml_line
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.model.policy import Policy
+from paw.runs.card import card_text
 from paw.runs.files import discard, new_directory
 from paw.runs.layout import CARD, complete, name_of, newest_checkpoint
 from paw.train.learner import Learner
-
-CARD_KEYS = {
-    "env": ("name",),
-    "rollout": (
-        "max_turns", "context", "history_turns", "response_format",
-        "max_prompt_tokens", "max_response_tokens",
-    ),
-    "eval": ("max_turns",),
-}  # fmt: skip
-"""What a policy remembers of its training, beside the environment's options: how to prompt it."""
-
-
-def card_text(config: Config) -> str:
-    """The card of a policy trained under `config`."""
-    lines = ["# How this policy was trained to be prompted; a layer below your own configuration."]
-    for table, keys in CARD_KEYS.items():
-        values = {key: getattr(getattr(config, table), key) for key in keys}
-        if table == "env":
-            values |= {k: v for k, v in config.env.options.items() if not _is_place(v)}
-        lines.append(f"[{table}]")
-        lines += [toml_line(key, value) for key, value in values.items() if value is not None]
-    return "\n".join(lines) + "\n"
-
-
-def _is_place(value: Any) -> bool:
-    """A path or an address: true of one machine only."""
-    return isinstance(value, str) and ("/" in value or "\\" in value)
 
 
 def save_policy(
