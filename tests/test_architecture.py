@@ -181,7 +181,7 @@ def test_only_environments_name_benchmarks():
 def test_only_text_makes_tokenizers():
     """Elsewhere `PreTrainedTokenizerBase` names a type, and no class makes a tokenizer."""
     for file in FILES:
-        if room(file) in ("text", "commands") or name(file) == DENSE:
+        if room(file) == "text" or name(file) == DENSE:
             continue
         named = {
             n.id if isinstance(n, ast.Name) else n.attr
@@ -191,6 +191,19 @@ def test_only_text_makes_tokenizers():
         classes = {n for n in named if "Tokenizer" in n and n != "PreTrainedTokenizerBase"}
         assert not classes, f"{name(file)} names {classes}"
         assert "tokenizers" not in packages(imports(file)), name(file)
+
+
+def test_only_load_names_a_model_class():
+    """Elsewhere a model is what `model/load.py` gives, and `PreTrainedTokenizerBase` is all that
+    comes from transformers beside configurations and attention."""
+    for file in FILES:
+        if name(file) in ("model/load.py", DENSE):
+            continue
+        found = {m.rpartition(".")[2] for m in imports(file) if m.startswith("transformers.")}
+        classes = {
+            n for n in found if "AutoModel" in n or "ForCausalLM" in n or n.endswith("Model")
+        }
+        assert not classes, f"{name(file)} names {classes}"
 
 
 def test_only_parallel_names_torch_distributed():

@@ -9,9 +9,10 @@ import pytest
 import zstandard
 
 from paw.cli import main
-from paw.commands.estimate import ModelShape, memory_of
+from paw.commands.estimate import memory_of
 from paw.commands.imitate_dry_run import memory_of_imitation
 from paw.config.read import resolve
+from paw.model.memory import ModelShape
 from paw.types import TrainingSample
 from train.test_imitate import NEW_MODEL, SMALL
 from train.tiny_runs import flags, make_policy

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paw.model.head import chunk_size, token_logprobs
+from paw.model.head import TokenLogprobs, chunk_size, token_logprobs
 
 
 def reference(hidden, weight, targets, bias=None):
@@ -51,6 +51,23 @@ def test_equals_log_softmax_for_every_chunk(positions, vocab, chunk, seed):
     torch.testing.assert_close(
         torch.autograd.grad(ours[0], inputs, grad), torch.autograd.grad(theirs[0], inputs, grad)
     )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_module_is_the_function_on_the_layers_own_weight(bias):
+    hidden, _, targets, _ = random_case(6, 5, 11)
+    layer = torch.nn.Linear(5, 11, bias=bias)
+    head = TokenLogprobs(layer)
+    assert {id(p) for p in head.parameters()} == {id(p) for p in layer.parameters()}
+    ours = head(hidden, targets)
+    theirs = token_logprobs(hidden, layer.weight, targets, layer.bias)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    ours[0].sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    torch.testing.assert_close(
+        head.logits(hidden).log_softmax(-1).gather(1, targets[:, None]), ours[0][:, None]
+    )
+    assert head.bfloat16().logits(hidden.bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])

@@ -3,6 +3,7 @@ import stat
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_models import VOCAB, build
 from transformers import (
@@ -15,6 +16,7 @@ from transformers import (
 )
 
 from paw.errors import UserError
+from paw.model.lora import merged_state_dict
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
@@ -142,6 +144,46 @@ def test_lora_trains_the_adapter_alone_and_merges_on_saving(directory, tmp_path)
     assert torch.equal(policy.logprobs(packed, POSITIONS)[0], trained)  # saving changes nothing
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_saved_lora_has_the_bytes_of_pefts_own_merge(directory, tmp_path, dtype):
+    """Layer by layer into the file, and the live model is what it was, to the bit."""
+    plain = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
+    options = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    theirs = get_peft_model(plain, LoraConfig(r=2, lora_alpha=4, **options))
+    policy = Policy.load(directory, dtype=dtype, lora_rank=2)
+    generator = torch.Generator().manual_seed(0)
+    for ours, other in zip(
+        policy.parameters(), (p for p in theirs.parameters() if p.requires_grad), strict=True
+    ):
+        values = torch.randn(ours.shape, generator=generator).to(ours.dtype)
+        with torch.no_grad():
+            ours.copy_(values), other.copy_(values)
+    before = {name: p.clone() for name, p in policy.model.named_parameters()}
+    policy.save(tmp_path / "ours")
+    theirs.merge_and_unload().save_pretrained(tmp_path / "theirs")
+    saved = [(tmp_path / side / "model.safetensors").read_bytes() for side in ("ours", "theirs")]
+    assert saved[0] == saved[1]
+    assert (tmp_path / "ours" / "config.json").read_bytes() == (
+        tmp_path / "theirs" / "config.json"
+    ).read_bytes()
+    after = dict(policy.model.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_merged_weights_share_all_that_was_not_merged():
+    """On a CPU nothing is copied but the layers with an adapter; what is tied stays tied."""
+    policy = Policy(build("qwen2", tie_word_embeddings=True), lora_rank=2)
+    merged, live = merged_state_dict(policy.model), dict(policy.model.named_parameters())
+    embedding = live["model.embed_tokens.weight"]
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        assert merged[name].data_ptr() == embedding.data_ptr()
+    name = "model.layers.0.mlp.up_proj"
+    kept = live[f"{name}.base_layer.weight"]
+    assert merged[f"{name}.weight"].data_ptr() != kept.data_ptr()
+    assert not any("lora" in key or "base_layer" in key for key in merged)
+
+
 def test_lora_seed_sets_the_adapter(directory):
     states = [Policy.load(directory, lora_rank=2, seed=s).state_dict() for s in (0, 0, 1)]
     name = next(n for n in states[0] if "lora_A" in n)
@@ -225,7 +267,7 @@ def test_missing_directory_is_one_line(path):
 def test_bad_options_are_one_line(directory):
     with pytest.raises(UserError, match="did you mean 'bfloat16'"):
         Policy.load(directory, dtype="bfloat")
-    with pytest.raises(UserError, match="no device 'gpu'"):
+    with pytest.raises(UserError, match="must be auto, cpu, cuda"):
         Policy.load(directory, device="gpu")
 
 

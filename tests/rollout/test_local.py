@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from paw.errors import UserError
+from paw.model.decode import draw, uniform_numbers
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
-from paw.rollout.local import LocalSampler, _common_prefix, _draw, _uniforms
-from paw.rollout.sampler import SampleRequest
+from paw.rollout.local import LocalSampler, _common_prefix
+from paw.rollout.sampler import SampleRequest, check_entropy
 
 VOCAB = 100
 END_IDS = frozenset(range(12))
@@ -42,6 +43,24 @@ def make_policy(**options) -> Policy:
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return make_policy()
+
+
+class Passes:
+    """Tokens of each pass through the policy's decoder while it is entered."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+
+    def __enter__(self) -> list[int]:
+        sizes: list[int] = []
+        self.hook = self.policy.backbone.register_forward_pre_hook(
+            lambda module, args, inputs: sizes.append(inputs["input_ids"].numel()),
+            with_kwargs=True,
+        )
+        return sizes
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
 
 
 def prompts(num: int, seed: int = 0, low: int = 5, high: int = 40) -> list[tuple[int, ...]]:
@@ -84,41 +103,42 @@ def test_windows_reuse_what_they_share(policy):
     instruction, *turns = prompts(6, low=20, high=20)
     for turn, text in enumerate(turns):
         prompt = instruction + text
-        sampler.num_tokens_prefilled = 0
         request = SampleRequest(3, prompt, (0, turn))
-        [action] = sampler.sample([request], temperature=1.0, max_tokens=5)
+        with Passes(policy) as sizes:
+            [action] = sampler.sample([request], temperature=1.0, max_tokens=5)
         check_against_one_forward(policy, prompt, action)
-        assert sampler.num_tokens_prefilled == (20 if turn else 40)
+        assert sizes[0] == (20 if turn else 40)
 
 
 def test_only_new_tokens_are_prefilled(policy):
     sampler = LocalSampler(policy, END_IDS)
     [prompt] = prompts(1)
-    [action] = sampler.sample(requests_of([prompt]), temperature=1.0, max_tokens=6)
-    assert sampler.num_tokens_prefilled == len(prompt)
-    assert sampler.num_tokens_sampled == len(action.token_ids)
-    assert sampler.num_forwards == len(action.token_ids)  # the last token is not read yet
+    with Passes(policy) as sizes:
+        [action] = sampler.sample(requests_of([prompt]), temperature=1.0, max_tokens=6)
+    # The prompt, then one token at a time; the last one is not read yet.
+    assert sizes == [len(prompt)] + [1] * (len(action.token_ids) - 1)
     longer = prompt + action.token_ids + (50, 51, 52)
-    sampler.num_tokens_prefilled = 0
-    sampler.sample(requests_of([longer], 1), temperature=1.0, max_tokens=6)
-    assert sampler.num_tokens_prefilled == 1 + 3
+    with Passes(policy) as sizes:
+        sampler.sample(requests_of([longer], 1), temperature=1.0, max_tokens=6)
+    assert sizes[0] == 1 + 3
 
 
 def test_the_same_prompt_again_reads_its_last_token_only(policy):
     sampler = LocalSampler(policy, END_IDS)
     requests = requests_of(prompts(1))
     first = sampler.sample(requests, temperature=1.0, max_tokens=6)
-    sampler.num_tokens_prefilled = 0
-    second = sampler.sample(requests, temperature=1.0, max_tokens=6)
-    assert sampler.num_tokens_prefilled == 1
+    with Passes(policy) as sizes:
+        second = sampler.sample(requests, temperature=1.0, max_tokens=6)
+    assert sizes[0] == 1
     assert second[0].token_ids == first[0].token_ids
 
 
 def test_a_group_prefills_its_prompt_once(policy):
     sampler = LocalSampler(policy, END_IDS)
     rows = [prompt for prompt in prompts(3) for _ in range(4)]
-    actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=8)
-    assert sampler.num_tokens_prefilled == sum(len(row) for row in rows[::4])
+    with Passes(policy) as sizes:
+        actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=8)
+    assert sizes[0] == sum(len(row) for row in rows[::4])
     assert len({action.token_ids for action in actions[:4]}) > 1
     for row, action in zip(rows, actions, strict=True):
         check_against_one_forward(policy, row, action)
@@ -139,10 +159,10 @@ def test_equal_prompts_meet_with_unequal_caches(policy):
     [prompt] = prompts(1, low=30, high=30)
     first = [SampleRequest(0, prompt, (0,)), SampleRequest(1, (*prompt[:15], 1, 2), (1,))]
     sampler.sample(first, temperature=1.0, max_tokens=3)
-    sampler.num_tokens_prefilled = 0
     requests = [SampleRequest(slot, prompt, (slot, 1)) for slot in (2, 1, 0)]
-    actions = sampler.sample(requests, temperature=1.0, max_tokens=8)
-    assert sampler.num_tokens_prefilled == 1
+    with Passes(policy) as sizes:
+        actions = sampler.sample(requests, temperature=1.0, max_tokens=8)
+    assert sizes[0] == 1
     for action in actions:
         check_against_one_forward(policy, prompt, action)
 
@@ -209,8 +229,8 @@ def test_frequencies_are_the_probabilities(temperature):
     # 4000 draws of p = (1/2, 0, 1/3, 1/6) at temperature 1; at temperature 2 of p^(1/2) / sum.
     # Five standard deviations of a frequency are at most 5 sqrt(1/4 / 4000) = 0.04.
     logits = torch.tensor([1 / 2, 0.0, 1 / 3, 1 / 6]).log().clamp(min=-200.0)
-    uniforms = _uniforms([SampleRequest(0, (0,), (0,))], 4000)[0]
-    tokens, logprobs, entropies = _draw(logits.expand(4000, 4), uniforms, temperature)
+    uniforms = uniform_numbers([(0,)], 4000)[0]
+    tokens, logprobs, entropies = draw(logits.expand(4000, 4), uniforms, temperature)
     expected = (logits / temperature).softmax(0)
     frequencies = torch.bincount(tokens, minlength=4) / 4000
     torch.testing.assert_close(frequencies, expected, rtol=0, atol=0.04)
@@ -228,7 +248,7 @@ def test_probabilities_that_sum_to_less_than_one_never_draw_an_impossible_token(
         logits = torch.randn(1, 2000, generator=generator)
         logits[0, -1] = -torch.inf
         num_short += int(logits.softmax(-1).cumsum(-1)[0, -1] < 1 - 2**-24)
-        tokens, _, _ = _draw(logits, torch.tensor([1 - 2**-24]), 1.0)
+        tokens, _, _ = draw(logits, torch.tensor([1 - 2**-24]), 1.0)
         assert tokens.item() < 1999
     assert num_short > 0
 
@@ -237,11 +257,11 @@ def test_probabilities_that_sum_to_less_than_one_never_draw_an_impossible_token(
 def test_the_ends_of_the_unit_interval_never_draw_an_impossible_token(u):
     # Tokens 0, 2 and 4 have probability 0: u = 0 must give 1, the largest u below 1 must give 3.
     logits = torch.tensor([[-200.0, 0.0, -200.0, 0.0, -200.0]])
-    tokens, _, _ = _draw(logits, torch.tensor([u]), 1.0)
+    tokens, _, _ = draw(logits, torch.tensor([u]), 1.0)
     assert tokens.tolist() == [1 if u == 0 else 3]
 
 
-def test_reset_forgets_old_weights():
+def test_loading_forgets_old_weights():
     policy = make_policy()
     sampler = LocalSampler(policy, END_IDS)
     requests = requests_of(prompts(4))
@@ -249,11 +269,40 @@ def test_reset_forgets_old_weights():
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(0.9)
-    sampler.reset()
+    sampler.load(policy, 1)
     for request, action in zip(
         requests, sampler.sample(requests, temperature=1.0, max_tokens=4), strict=True
     ):
         check_against_one_forward(policy, request.prompt_ids, action)
+
+
+def test_loading_another_policy_samples_from_it(policy):
+    other = make_policy()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    sampler, requests = LocalSampler(policy, END_IDS), requests_of(prompts(4))
+    sampler.sample(requests, temperature=1.0, max_tokens=4)
+    sampler.load(other, 1)
+    actions = sampler.sample(requests, temperature=1.0, max_tokens=4)
+    for request, action in zip(requests, actions, strict=True):
+        check_against_one_forward(other, request.prompt_ids, action)
+
+
+class SampledOnly(LocalSampler):
+    """As an engine that gives the log-probabilities of sampled tokens alone."""
+
+    returns_entropy = False
+
+
+def test_entropy_that_the_sampler_does_not_return_is_refused(policy):
+    without, whole = SampledOnly(policy, ()), LocalSampler(policy, ())
+    for old_logprobs, entropy in (("score", "full"), ("rollout", "sampled")):
+        check_entropy(without, old_logprobs, entropy)
+    check_entropy(whole, "rollout", "full")
+    with pytest.raises(UserError, match="returns no entropy") as error:
+        check_entropy(without, "rollout", "full")
+    assert "\n" not in str(error.value)
 
 
 def test_max_length_cuts_a_response_and_refuses_a_prompt(policy):
@@ -270,9 +319,9 @@ def test_long_prefills_are_split(policy):
     # 24 prompts of 400 tokens: 9600 tokens, in two passes of at most 8192.
     rows = prompts(24, low=400, high=400)
     sampler = LocalSampler(policy, ())
-    actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=2)
-    assert sampler.num_tokens_prefilled == 9600
-    assert sampler.num_forwards == 2 + 1
+    with Passes(policy) as sizes:
+        actions = sampler.sample(requests_of(rows), temperature=1.0, max_tokens=2)
+    assert sizes == [8000, 1600, 24]
     for i in (0, 19, 20, 23):
         check_against_one_forward(policy, rows[i], actions[i])
 

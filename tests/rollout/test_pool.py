@@ -55,7 +55,7 @@ def test_results_are_those_of_one_process(healthy, workers):
     with EnvironmentPool(NAME, "train", {}, workers=workers) as pool:
         assert play(pool) == healthy
         assert pool.max_return == 10.0
-        assert (pool.num_failures, pool.num_restarts) == (0, 0)
+        assert pool.num_restarts == 0
     last = healthy[NUM_SLOTS - 1][-1]
     assert last[0].text == "task-4 seed 104 turn 6: " + " ".join(f"count {t} 4" for t in range(6))
     assert last[1:] == (10.0, True, True, True)
@@ -99,7 +99,7 @@ def test_a_fault_costs_one_environment(healthy, fault, turn):
         shown = play(pool)
         assert shown.pop(1) == [*healthy[1][:turn], Failure(reason)]
         assert shown == {slot: seen for slot, seen in healthy.items() if slot != 1}
-        assert (pool.num_failures, pool.num_restarts) == (1, int(costs_process))
+        assert pool.num_restarts == int(costs_process)
     assert time.monotonic() - start < 5
 
 
@@ -110,7 +110,7 @@ def test_faults_of_every_environment_are_bounded(healthy):
         shown = play(pool)
         assert [len(shown[slot]) for slot in range(4)] == [3, 3, 3, 3]
         assert shown[4] == healthy[4]
-        assert (pool.num_failures, pool.num_restarts) == (4, 4)
+        assert pool.num_restarts == 4
 
 
 def test_a_slot_that_failed_can_be_opened_again():
@@ -118,7 +118,7 @@ def test_a_slot_that_failed_can_be_opened_again():
         for repeat in range(1, 3):
             assert pool.open([(0, Counting()[1], 0)])[0].text == "task-1 seed 0 turn 0: "
             assert isinstance(pool.step({0: "count"})[0], Failure)
-            assert (pool.num_failures, pool.num_restarts) == (repeat, repeat)
+            assert pool.num_restarts == repeat
             with pytest.raises(RuntimeError, match="slot 0 is not open"):
                 pool.step({0: "count"})
 
@@ -145,7 +145,7 @@ def test_exceptions_are_failures_in_this_process_too(healthy, fault, reason, wor
         shown = play(pool)
         assert shown.pop(1) == [*healthy[1][:3], Failure(reason)]
         assert shown == {slot: seen for slot, seen in healthy.items() if slot != 1}
-        assert (pool.num_failures, pool.num_restarts) == (1, 0)
+        assert pool.num_restarts == 0
 
 
 def test_an_answer_that_cannot_travel_is_a_failure(healthy):
@@ -170,7 +170,7 @@ def test_slow_environments_are_not_late(healthy):
     with pool_with(faults, step_seconds=0.35) as pool:
         shown = play(pool)
         assert all(shown[slot] == healthy[slot] for slot in range(4))
-        assert (pool.num_failures, pool.num_restarts) == (1, 1)
+        assert pool.num_restarts == 1
 
 
 def test_workers_step_at_the_same_time():
@@ -197,7 +197,6 @@ def test_a_long_replay_of_slow_steps_is_not_late():
         rebuilt = time.monotonic()
         assert pool.step({0: "count"})[0].terminated
         assert rebuilt - start > 0.6 and time.monotonic() - rebuilt < 0.4
-        assert pool.num_failures == 1
 
 
 def test_messages_larger_than_a_pipe(healthy):
@@ -209,7 +208,7 @@ def test_messages_larger_than_a_pipe(healthy):
             answers = pool.step(commands | ({1: "count"} if turn < 3 else {}))
             for slot, command in commands.items():
                 assert answers[slot].observation.text.count(command) == turn
-        assert (pool.num_failures, pool.num_restarts) == (1, 1)
+        assert pool.num_restarts == 1
 
 
 def test_an_environment_that_drifts_is_not_replayed_as_another():
@@ -228,7 +227,7 @@ def test_a_worker_killed_between_turns_is_nobodys_fault():
         answers = pool.step(dict.fromkeys(range(5), "count"))
         assert [a.observation.text[-7:] for a in answers.values()] == ["t count"] * 5
         assert answers[0].info["pid"] != pid
-        assert (pool.num_failures, pool.num_restarts) == (0, 1)
+        assert pool.num_restarts == 1
 
 
 def test_a_worker_ignores_ctrl_c():
@@ -262,7 +261,6 @@ def test_a_fault_in_close_is_no_failure(healthy, fault):
         open_all(pool, Counting())
         pool.step(dict.fromkeys(range(5), "count 0 0"))
         pool.close_slots([0, 1, 2])
-        assert pool.num_failures == 0
         text = pool.step({3: "count"})[3].observation.text
         assert text == "task-3 seed 103 turn 2: count 0 0 count"
 

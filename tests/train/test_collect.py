@@ -36,6 +36,11 @@ class ScriptedSampler:
         self.requests: list[SampleRequest] = []
         self.num_resets = 0
 
+    returns_entropy = True
+
+    def load(self, policy, version) -> None:
+        raise AssertionError("weights do not change while episodes are played")
+
     def sample(
         self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int
     ) -> list[SampledAction]:
@@ -99,6 +104,7 @@ def play(
     max_turns: int = 3,
     max_response_tokens: int = 20,
     refused_is_invalid: bool = True,
+    conversations: int = 0,
     context: str = "append",
     **options,
 ) -> tuple[list[Trajectory], ScriptedSampler, ScriptedEnvironments]:
@@ -108,12 +114,14 @@ def play(
         Plan(Task(f"task-{i}", "kind", "Open the door."), i // 2, i % 2, 7, (0, i))
         for i in range(count)
     ]
-    limits = Limits(max_turns, max_response_tokens, 1.0, 0.1, refused_is_invalid)
+    limits = Limits(
+        max_turns, max_response_tokens, 1.0, 0.1, refused_is_invalid, conversations=conversations
+    )
     played = collect(plans, sampler, environments, serializer(context, **options), limits)
     assert not environments.open_slots or any(
         isinstance(f, Failure) for f in (first or {}).values()
     )
-    assert sampler.num_resets == 2  # before, and after: learning wants the memory
+    assert sampler.num_resets == -(-count // (conversations or count))
     return played, sampler, environments
 
 

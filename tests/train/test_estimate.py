@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from paw.commands.estimate import ModelShape, _layer_bytes, memory_of, tokens_of
-from paw.commands.preview import shape_of
+from paw.commands.estimate import memory_of, tokens_of
 from paw.config.read import resolve
+from paw.model.load import shape_of
+from paw.model.memory import ModelShape, layer_bytes
 from paw.model.packing import SegmentAttention, pack
 from paw.model.policy import Policy
 
@@ -202,7 +203,7 @@ def test_a_layer_keeps_what_the_formula_says(compute: str | None):
     shape = ModelShape(0, 0, 0, 0, hidden=64, query=64, key=32, intermediate=160, vocabulary=50)
     measured = (saved_bytes(3, compute, False) - saved_bytes(1, compute, False)) / 2
     small = 8 + 16 + (2 * 43_008 / 192 if compute else 0)
-    expected = _layer_bytes(shape, 4, 2 if compute else 4) + small
+    expected = layer_bytes(shape, 4, 2 if compute else 4) + small
     assert measured == pytest.approx(expected, rel=0.02)
 
 

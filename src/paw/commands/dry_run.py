@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from paw.commands.estimate import Memory, ModelShape, Tokens, memory_of, tokens_of
+from paw.commands.estimate import Tokens, memory_of, tokens_of
 from paw.commands.measure import Pace, measure_update
 from paw.commands.preview import (
     Device,
@@ -14,18 +14,20 @@ from paw.commands.preview import (
     advise,
     check_files,
     check_permission,
+    chosen_sizes,
     find_device,
     format_rows,
     model_rows,
     precision_of,
-    read_shape,
     refusals,
     span,
     unmeasured,
 )
 from paw.config.tree import Config
 from paw.envs.base import TaskSource
-from paw.rollout.actor import device_of, load_policy, on_split, open_source
+from paw.model.load import device_of, read_shape
+from paw.model.memory import Memory, ModelShape
+from paw.rollout.actor import load_policy, on_split, open_source
 from paw.runs import read
 from paw.runs.header import method
 from paw.runs.layout import complete, resolve_model, run_directory
@@ -90,6 +92,7 @@ def dry_run(config: Config, device_memory: int | None = None) -> DryRun:
     shape = read_shape(path)
     if shape is not None and Path(path).is_dir():
         check_files(config, Path(path), shape)
+    config = chosen_sizes(config, shape, device)
     memory = None if shape is None else memory_of(config, shape)
     return DryRun(
         config=config,

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
-from paw.commands.estimate import Memory, ModelShape, memory_of
+from paw.commands.estimate import memory_of
 from paw.commands.measure import LearnedRow, seconds_per_token
 from paw.commands.preview import (
     Device,
@@ -18,13 +18,12 @@ from paw.commands.preview import (
     advise,
     check_files,
     check_permission,
+    chosen_sizes,
     find_device,
     format_rows,
     model_rows,
     precision_of,
-    read_shape,
     refusals,
-    shape_of,
     span,
     unmeasured,
 )
@@ -38,7 +37,9 @@ from paw.imitate.demonstrations import (
     read_demonstrations,
 )
 from paw.imitate.loop import make_rows, new_model, new_policy, new_tokenizer, open_evaluation
-from paw.rollout.actor import device_of, load_policy, make_serializer, open_source
+from paw.model.load import device_of, read_shape, shape_of
+from paw.model.memory import Memory, ModelShape
+from paw.rollout.actor import load_policy, make_serializer, open_source
 from paw.runs.layout import resolve_model
 from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
@@ -65,6 +66,7 @@ def dry_imitate(config: Config, device_memory: int | None = None) -> str:
     source, evaluated = open_source(config), open_evaluation(config)
     number, sample, how = _demonstrations(source, config)
     shape, tokenizer, model = _model(config, sample)
+    config = chosen_sizes(config, shape, device)
     rows = [
         ("output", named),
         *refused,

@@ -5,17 +5,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
 
-from paw.commands.estimate import Memory, ModelShape
 from paw.config.tree import Config, ModelConfig
 from paw.errors import UserError
-from paw.rollout.actor import check_tokenizer, device_of, make_serializer
+from paw.model.load import device_of
+from paw.model.memory import FREE_SHARE, Memory, ModelShape
+from paw.rollout.actor import check_tokenizer, make_serializer
+from paw.rollout.fit import settle, usable_bytes
+from paw.runs.begun import as_begun
 from paw.text.tokenizer import load_tokenizer
 
 Rows = list[tuple[str, str]]
@@ -72,50 +73,14 @@ def _room(device: str) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def read_shape(path: str) -> ModelShape | None:
-    """The shape of a model directory, or of a hub model whose config.json is in the local cache.
-
-    No weight is read; None where the hub would have to be asked.
-
-    Raises:
-        UserError: the configuration cannot be read or is of an unknown kind.
-    """
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not Path(path).is_dir():
-            return None
-        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
-        raise UserError(f"model.path = {path!r}: cannot read its config.json: {reason}") from error
-    return shape_of(config)
-
-
-def shape_of(config: Any) -> ModelShape:
-    """The shape of a transformers configuration, counted on a model without storage.
-
-    Raises:
-        UserError: it is not one of a causal language model.
-    """
-    try:
-        with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
-        raise UserError(f"model.path: {config.model_type!r} is no causal language model") from error
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    size = getattr(config, "head_dim", None) or hidden // heads
-    return ModelShape(
-        parameters=sum(p.numel() for p in model.parameters()),
-        backbone_parameters=sum(p.numel() for p in model.base_model.parameters()),
-        lora_features=sum(m.in_features + m.out_features for m in linear),
-        layers=config.num_hidden_layers,
-        hidden=hidden,
-        query=heads * size,
-        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
-        vocabulary=config.vocab_size,
-    )
+def chosen_sizes(config: Config, shape: ModelShape | None, device: Device) -> Config:
+    """The same with the sizes that a run would choose there by itself; unknown ones stay 0."""
+    config = as_begun(config)
+    if shape is None or device.room is None:
+        return config
+    share = FREE_SHARE[device.name.partition(":")[0]]
+    room = usable_bytes(device.name) if device.here else int(device.room * share)
+    return settle(config, shape, room)
 
 
 def precision_of(model: ModelConfig) -> str:

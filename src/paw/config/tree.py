@@ -137,8 +137,9 @@ class RolloutConfig:
     validity: Literal["accepted", "format"] = "accepted"
     """Invalid = malformed or refused by the environment (`accepted`), or only malformed (`format`,
     as verl-agent counts)."""
-    sampler: Literal["local"] = "local"
-    """What samples: this process, with the policy's own weights. The only one so far."""
+    conversations: Interval = 0
+    """Most that are played side by side; 0: as many as fit, decided when the run begins. Each draws
+    from a seed of its own: this changes samples by float rounding alone."""
     workers: Annotated[int, Meta(ge=0, le=1024), MayChange()] = 1
     """Processes that hold the environments; 0: in this process, without protection from hangs."""
     step_seconds: Annotated[float, Meta(gt=0, le=1_000_000), MayChange()] = 60.0
@@ -257,8 +258,9 @@ class OptimizerConfig:
     """Optimizer steps over which the learning rate rises linearly."""
     mini_batches: Count = 1
     """M: optimizer steps of one update."""
-    tokens_per_micro_batch: NumTokens = 16384
-    """Tokens of one forward and backward pass (a single longer sample still makes one)."""
+    tokens_per_micro_batch: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    """Tokens of one forward and backward pass (a single longer sample still makes one); 0: as many
+    as fit, up to 16,384, decided when the run begins."""
     max_grad_norm: Positive = 1.0
     """The gradient of an optimizer step is scaled down to this Euclidean norm."""
 

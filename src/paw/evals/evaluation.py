@@ -7,7 +7,9 @@ from typing import Any
 
 from paw.config.tree import Config
 from paw.evals.play import evaluate
+from paw.model.load import device_of, shape_of
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
+from paw.rollout.fit import settle, usable_bytes
 from paw.runs.console import Bar
 from paw.runs.facts import environment_facts
 from paw.runs.files import check_writable, write_atomically
@@ -51,8 +53,10 @@ def evaluate_model(
 
     path = resolve_model(config.model.path)
     source = open_source(on_split(config, split))
+    room = usable_bytes(device_of(config.model.device))
     # Adapters of the card's training are merged into its weights.
     policy, tokenizer = load_policy(config, path, lora=False), load_tokenizer(path)
+    config = settle(config, shape_of(policy.config), room, learns=False)
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
     episodes = episodes or len(source)

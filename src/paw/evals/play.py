@@ -9,12 +9,11 @@ from typing import Any
 from paw.envs.base import TaskSource
 from paw.rollout.actor import Actor, on_split, open_pool, open_source
 from paw.rollout.collect import Environments, Limits, Plan, collect
+from paw.rollout.fit import BATCH
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
 from paw.types import Trajectory
 
-BATCH = 128
-"""Episodes played side by side."""
 STREAM = 1
 """Keeps the randomness of evaluation apart from that of training."""
 

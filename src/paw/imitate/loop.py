@@ -21,18 +21,19 @@ from paw.envs.base import TaskSource
 from paw.errors import UserError
 from paw.evals.play import evaluate
 from paw.imitate.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
-from paw.model.policy import DTYPES, Policy
+from paw.model.load import DTYPES, device_of, shape_of
+from paw.model.policy import Policy
 from paw.model.small import create_policy_model
 from paw.rollout.actor import (
     Actor,
     check_vocabulary,
-    device_of,
     load_policy,
     make_serializer,
     on_split,
     open_source,
     wrap_policy,
 )
+from paw.rollout.fit import settle, usable_bytes
 from paw.runs import read
 from paw.runs.card import card_text
 from paw.runs.console import Progress, Say
@@ -83,7 +84,9 @@ def imitate(
         demonstrations = read_demonstrations(settings.trajectories)
     else:
         demonstrations = expert_demonstrations(source, config, progress)
+    room = usable_bytes(device_of(config.model.device))
     policy, tokenizer = start(config, demonstrations)
+    config = settle(config, shape_of(policy.config), room)
     set_threads(config.run.threads, policy.num_parameters)
     say(imitation_header(config, policy, len(demonstrations), origins))
     serializer = make_serializer(config, tokenizer)
@@ -129,6 +132,7 @@ def _train(
             report["steps"], last = step, step == settings.steps
             due = last or (settings.eval_every > 0 and step % settings.eval_every == 0)
             if due and not interrupt.asked:
+                actor.sampler.load(policy, step)
                 result = evaluate(
                     actor,
                     evaluation.split,

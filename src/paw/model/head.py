@@ -6,8 +6,10 @@ cross-entropy, clipped MAE) is ordinary torch on the returned vectors, so the he
 one gradient: d loss / d logprob.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 LOGITS_PER_CHUNK = 2**25
@@ -22,6 +24,28 @@ def chunk_size(vocabulary: int, device: str) -> int:
     if device == "cpu":  # below 256 positions the matrix products get slow
         chunk = min(chunk, max(256, LOGITS_IN_CACHE // vocabulary))
     return chunk
+
+
+class TokenLogprobs(nn.Module):
+    """An output embedding as the log-probabilities of chosen tokens.
+
+    It holds the model's own layer, not a copy: one weight, trained and sharded with the model.
+    """
+
+    def __init__(self, embedding: Any):
+        """`embedding`: a linear layer from hidden states to the vocabulary."""
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [S] of targets [S] and entropies [S]; see `token_logprobs`."""
+        bias = getattr(self.embedding, "bias", None)
+        return token_logprobs(hidden, self.embedding.weight, targets, bias)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [S, V] of hidden states [S, H], in fp32 or wider: for sampling, a token a row."""
+        logits = self.embedding(hidden)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def token_logprobs(

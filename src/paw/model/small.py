@@ -1,7 +1,11 @@
 """Small policies from scratch, for CPUs and tests."""
 
+from typing import Any
+
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config
+
+from paw.model.load import fresh_model
 
 
 def create_policy_model(
@@ -15,7 +19,7 @@ def create_policy_model(
     max_positions: int,
     tie_embeddings: bool = True,
     seed: int,
-) -> Qwen2ForCausalLM:
+) -> Any:
     """A Qwen2 decoder with fresh weights in fp32; equal arguments give equal weights.
 
     Args:
@@ -40,4 +44,4 @@ def create_policy_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Qwen2ForCausalLM(config).eval()
+        return fresh_model(config).eval()

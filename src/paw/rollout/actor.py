@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from paw import envs
@@ -26,7 +25,7 @@ class Actor:
     """A policy that can play: sampler, tokenizer and prompts together."""
 
     def __init__(self, config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.config = config
+        self.config, self.policy, self.tokenizer = config, policy, tokenizer
         self.serializer = make_serializer(config, tokenizer)
         self.sampler: Sampler = LocalSampler(policy, self.serializer.format.end_ids)
 
@@ -39,6 +38,7 @@ class Actor:
             temperature=temperature,
             invalid_penalty=rollout.invalid_penalty,
             refused_is_invalid=rollout.validity == "accepted",
+            conversations=rollout.conversations,
         )
 
     def protocol(self, limits: Limits) -> dict[str, Any]:
@@ -84,8 +84,7 @@ def open_pool(config: Config) -> EnvironmentPool:
 def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
     """The policy at `path` as [model] says."""
     model = config.model
-    device = device_of(model.device)
-    return Policy.load(path, dtype=model.dtype, device=device, **_wrapping(config, lora))
+    return Policy.load(path, dtype=model.dtype, device=model.device, **_wrapping(config, lora))
 
 
 def wrap_policy(config: Config, model: Any) -> Policy:
@@ -101,19 +100,6 @@ def _wrapping(config: Config, lora: bool) -> dict[str, Any]:
         "gradient_checkpointing": model.gradient_checkpointing,
         "compute_dtype": None if model.compute_dtype == "same" else model.compute_dtype,
     }
-
-
-def device_of(name: str) -> str:
-    """`auto` is the GPU where there is one. Raises UserError for a device that is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise UserError(f"model.device = {name!r}: must be auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count() or "no"
-        raise UserError(f"model.device = {name!r}: this machine has {there} usable GPU; use cpu")
-    return name
 
 
 def make_serializer(config: Config, tokenizer: PreTrainedTokenizerBase) -> Serializer:

@@ -23,6 +23,8 @@ class Limits:
     """Taken off the RL reward of an invalid turn."""
     refused_is_invalid: bool
     """A well-formed command that the environment refuses counts as invalid."""
+    conversations: int = 0
+    """Most that are played side by side; 0: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +111,41 @@ def collect(
     *,
     on_turn: Callable[[int, int], None] = lambda turn, num_active: None,
 ) -> list[Trajectory]:
-    """Play every plan to its end, all side by side, one turn of all at a time.
+    """Play every plan to its end, `limits.conversations` side by side, one turn of all at a time.
 
     An episode ends when its task does (`terminated`), after `max_turns`, when the conversation has
-    no room for another response, or when its environment fails (`failure`).
+    no room for another response, or when its environment fails (`failure`). `on_turn` is told the
+    turn and how many episodes have not ended.
 
     Returns:
         One trajectory per plan, in order.
     """
-    sampler.reset()
+    played: list[Trajectory] = []
+    size = limits.conversations or max(len(plans), 1)
+    for start in range(0, len(plans), size):
+        part = plans[start : start + size]
+        later = len(plans) - start - len(part)
+
+        def told(turn: int, num_active: int, later: int = later) -> None:
+            on_turn(turn, num_active + later)
+
+        try:
+            played += _play(part, sampler, environments, serializer, limits, on_turn=told)
+        finally:
+            sampler.reset()  # the next conversations are others, and learning wants the memory
+    return played
+
+
+def _play(
+    plans: Sequence[Plan],
+    sampler: Sampler,
+    environments: Environments,
+    serializer: Serializer,
+    limits: Limits,
+    *,
+    on_turn: Callable[[int, int], None],
+) -> list[Trajectory]:
+    """Play every plan to its end, all side by side."""
     episodes = _open(plans, environments, serializer)
     active = [slot for slot, episode in enumerate(episodes) if episode.failure is None]
     for turn in range(limits.max_turns):
@@ -154,7 +182,6 @@ def collect(
         environments.close_slots(sorted(ended))
         active = [s for s in active if s not in ended]
     environments.close_slots(active)
-    sampler.reset()  # its cache need not outlive the episodes: learning wants the memory
     return [episode.trajectory() for episode in episodes]
 
 

@@ -5,7 +5,6 @@ turns and only what is new in its prompt is computed; equal prompts (a group's f
 computed once. Token ids, log-probabilities and full-distribution entropies come out of one pass.
 """
 
-import hashlib
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -13,42 +12,39 @@ import torch
 from torch import Tensor
 
 from paw.errors import UserError
-from paw.model.cache import DecodeAttention, PrefillAttention, SlotCache
+from paw.model.cache import SlotCache
+from paw.model.decode import DecodeAttention, PrefillAttention, draw, uniform_numbers
+from paw.model.memory import PREFILL_TOKENS
 from paw.model.policy import Policy
 from paw.rollout.sampler import SampleRequest
 from paw.types import SampledAction
 
-PREFILL_TOKENS = 8192
-"""Prompt tokens in one forward pass: bounds the memory of activations."""
-
 
 class LocalSampler:
-    """A `Sampler` on the weights of a `Policy`.
+    """A `Sampler` on the weights of a `Policy`."""
 
-    Attributes:
-        num_tokens_prefilled: prompt tokens computed (reused and shared ones not counted).
-        num_tokens_sampled: tokens returned.
-        num_forwards: passes through the decoder. All three since the caller last set them to 0.
-    """
+    returns_entropy = True
 
     def __init__(self, policy: Policy, end_ids: Collection[int], max_length: int | None = None):
         """A sampler.
 
         Args:
-            policy: its weights are read at every call; `reset` after changing them.
+            policy: its weights are read at every call; `load` it again after changing them.
             end_ids: tokens that end a response and belong to it.
             max_length: longest conversation in tokens; by default what the model allows.
         """
         self.policy = policy
         self.end_ids = frozenset(end_ids)
         self.max_length: int = max_length or policy.config.max_position_embeddings
-        self.num_tokens_prefilled = 0
-        self.num_tokens_sampled = 0
-        self.num_forwards = 0
         self._cache = SlotCache()
 
+    def load(self, policy: Policy, version: int) -> None:
+        """Sample from `policy` as it is now: what older weights computed is dropped."""
+        self.policy = policy
+        self.reset()
+
     def reset(self) -> None:
-        """Drop all caches: after every weight change and at the start of every rollout."""
+        """Forget every conversation and free its memory."""
         self._cache.reset()
 
     @torch.inference_mode()
@@ -111,7 +107,6 @@ class LocalSampler:
             hidden = self._forward(torch.tensor(new_ids, device=self.policy.device), attend)
             ends = np.cumsum([stop - start for _, start, stop in blocks]) - 1
             last.append(hidden[torch.from_numpy(ends).to(hidden.device)])
-            self.num_tokens_prefilled += len(new_ids)
 
         for leader, members in zip(leaders, equal.values(), strict=True):
             source = requests[leader].slot
@@ -146,7 +141,7 @@ class LocalSampler:
         temperature: float,
     ) -> list[SampledAction]:
         cache, device = self._cache, self.policy.device
-        uniforms = _uniforms(requests, max(limits)).to(device)
+        uniforms = uniform_numbers([r.seed for r in requests], max(limits)).to(device)
         sampled: list[list[int]] = [[] for _ in requests]
         numbers: list[Tensor] = []
         order: list[int] = []
@@ -154,7 +149,7 @@ class LocalSampler:
         while True:
             step = len(numbers)
             logits = self.policy.logits(hidden)
-            chosen, logprobs, entropies = _draw(logits, uniforms[active, step], temperature)
+            chosen, logprobs, entropies = draw(logits, uniforms[active, step], temperature)
             numbers.append(torch.stack((logprobs, entropies)))
             order += active
             for i, token in zip(active, chosen.tolist(), strict=True):
@@ -188,14 +183,12 @@ class LocalSampler:
         for i, logprob, entropy in zip(order, *numbers, strict=True):
             logprobs[i].append(logprob)
             entropies[i].append(entropy)
-        self.num_tokens_sampled += len(order)
         return [
             SampledAction(tuple(ids), tuple(lp), tuple(h), finished=ids[-1] in self.end_ids)
             for ids, lp, h in zip(sampled, logprobs, entropies, strict=True)
         ]
 
     def _forward(self, token_ids: Tensor, attend: PrefillAttention | DecodeAttention) -> Tensor:
-        self.num_forwards += 1
         return self.policy.hidden(token_ids, attend.position_ids, attend)
 
 
@@ -213,32 +206,3 @@ def _common_prefix(cached: list[int], prompt: tuple[int, ...]) -> int:
         else:
             high = middle
     return low
-
-
-def _uniforms(requests: Sequence[SampleRequest], num: int) -> Tensor:
-    """[n, num] uniform numbers in [0, 1), each row from its request's seed alone."""
-    rows = np.empty((len(requests), num), dtype=np.float32)
-    for row, request in zip(rows, requests, strict=True):
-        name = ",".join(map(str, request.seed)).encode()
-        key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
-        np.random.Generator(np.random.Philox(key=key)).random(dtype=np.float32, out=row)
-    return torch.from_numpy(rows)
-
-
-def _draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens [n] by inverse CDF, their log-probabilities and entropies at temperature 1."""
-    logprobs = logits.log_softmax(-1)
-    probs = logprobs.exp()
-    entropies = -torch.linalg.vecdot(probs, logprobs)
-    if temperature == 0:
-        tokens = logits.argmax(-1)
-    else:
-        if temperature != 1:
-            probs = (logits / temperature).softmax(-1)
-        cumulative = probs.cumsum(-1)
-        # Scaled by the last entry, since fp32 probabilities sum to 1 only nearly; `right`, since
-        # u = 0 must not choose a token of probability 0.
-        thresholds = uniforms[:, None] * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, thresholds, right=True).squeeze(1)
-        tokens.clamp_(max=logits.shape[1] - 1)
-    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1), entropies

@@ -167,8 +167,6 @@ class EnvironmentPool:
         workers: int = 1,
         step_seconds: float = 60.0,
     ):
-        self.num_failures = 0
-        """Environments that failed, in `open` or `step`."""
         self.num_restarts = 0
         """Workers that were replaced."""
         self.max_return: float
@@ -262,7 +260,6 @@ class EnvironmentPool:
         self._answers[job.slot] = answer
         if isinstance(answer, Failure):
             self._episodes.pop(job.slot, None)
-            self.num_failures += not isinstance(job, Close)
         elif isinstance(job, Open) and isinstance(answer, Observation):
             self._episodes[job.slot] = _Episode(job.task, job.seed, answer)
         elif isinstance(job, Step) and isinstance(answer, StepResult):

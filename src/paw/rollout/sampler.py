@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from paw.errors import UserError
+from paw.model.policy import Policy
 from paw.types import SampledAction
 
 
@@ -22,6 +24,21 @@ class SampleRequest:
 class Sampler(Protocol):
     """Draws responses from the policy."""
 
+    @property
+    def returns_entropy(self) -> bool:
+        """Every action comes with the entropies of the whole next-token distribution."""
+        ...
+
+    def load(self, policy: Policy, version: int) -> None:
+        """Take over the weights of `policy`; nothing computed with others is used again.
+
+        Args:
+            policy: as it is after update `version` (of a warm start: step). Called before the first
+                sample and whenever the weights have changed.
+            version: never smaller than the one before.
+        """
+        ...
+
     def sample(
         self, requests: Sequence[SampleRequest], *, temperature: float, max_tokens: int
     ) -> list[SampledAction]:
@@ -36,5 +53,23 @@ class Sampler(Protocol):
         ...
 
     def reset(self) -> None:
-        """Drop all caches: after every weight change and at the start of every rollout."""
+        """The conversations have ended: forget them and free their memory."""
         ...
+
+
+def check_entropy(sampler: Sampler, old_logprobs: str, entropy: str) -> None:
+    """Does the sampler return what the update is to be judged by?
+
+    Args:
+        sampler: of the run.
+        old_logprobs: `algorithm.old_logprobs`, where log-probs and entropy come from.
+        entropy: `paw.entropy`, whose.
+
+    Raises:
+        UserError: entropy of the whole distribution is wanted from a sampler that returns none.
+    """
+    if old_logprobs == "rollout" and entropy == "full" and not sampler.returns_entropy:
+        raise UserError(
+            'the sampler returns no entropy: set algorithm.old_logprobs = "score" or '
+            'paw.entropy = "sampled"'
+        )

@@ -16,10 +16,11 @@ from typing import Any
 
 import msgspec
 
-from paw.config.read import CHANGEABLE, changes, resolve, to_toml
+from paw.config.read import CHANGEABLE, changes, to_toml
 from paw.config.tree import Config
 from paw.errors import UserError, warn
 from paw.runs import read
+from paw.runs.begun import as_begun, begun
 from paw.runs.facts import data_facts, environment_facts, peak_memory
 from paw.runs.files import write_atomically
 from paw.runs.format import MetricsRow, TrajectoryRecord
@@ -195,10 +196,9 @@ def check_directory(config: Config) -> None:
             f"{where} holds a run already: choose another directory, or set run.resume = true to "
             "go on with it"
         )
-    measured = (directory / "metrics.jsonl").is_file() and read.metrics(directory)
-    if not measured and not complete(directory / "checkpoints"):
+    if (before := begun(directory)) is None:
         return  # it ended before its first update: nothing to protect, the mistake was mended
-    if differing := changes(resolve([written]), config, CHANGEABLE):
+    if differing := changes(before, as_begun(config), CHANGEABLE):
         shown = "; ".join(differing[:12])
         more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
         raise UserError(

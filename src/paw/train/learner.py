@@ -20,6 +20,7 @@ from paw import objective
 from paw.config.tree import OptimizerConfig
 from paw.errors import RunFailure
 from paw.model.critic import Critic
+from paw.model.memory import MOST_TOKENS
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
@@ -85,7 +86,7 @@ class Learner:
         self.policy, self.critic = policy, critic
         self.losses, self.settings = losses, settings
         self.critic_learning_rate = critic_learning_rate
-        self.max_tokens = settings.tokens_per_micro_batch
+        self.max_tokens = settings.tokens_per_micro_batch or MOST_TOKENS
         """Base tokens of one forward and backward pass."""
         self.num_steps = 0
         """Optimizer steps taken; drives the warm-up."""

@@ -99,7 +99,9 @@ def train_update(session: Session, update: int) -> dict[str, Any]:
         groups = act(session, update)
     if update == session.first_update + 1:
         say_first(session, groups)
-    return learn_from(session, update, groups)
+    metrics = learn_from(session, update, groups)
+    session.actor.sampler.load(session.learner.policy, update)
+    return metrics
 
 
 def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from paw import objective
-from paw.errors import UserError
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.model.policy import Policy
@@ -114,12 +113,8 @@ class Scorer:
         for action, entropy in zip(logprobs, entropies, strict=True):
             if not self.full_entropy:
                 tokens = objective.sampled_token_entropy(_column(action))
-            elif entropy is None:
-                raise UserError(
-                    'the sampler returns no entropy: set algorithm.old_logprobs = "score" or '
-                    'paw.entropy = "sampled"'
-                )
             else:
+                assert entropy is not None  # `check_entropy` has asked the sampler
                 tokens = _column(entropy)
             means.append(tokens.mean() if len(tokens) else tokens.new_zeros(()))
         return torch.stack(means)

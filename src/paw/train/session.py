@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -11,22 +12,24 @@ from paw.config.tree import Config
 from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
 from paw.model.critic import Critic
-from paw.model.policy import Policy
+from paw.model.load import device_of, shape_of
 from paw.rollout.actor import (
     Actor,
     check_lengths,
     check_vocabulary,
     load_policy,
-    make_serializer,
     open_pool,
     open_source,
 )
+from paw.rollout.fit import settle, usable_bytes
 from paw.rollout.pool import EnvironmentPool
+from paw.rollout.sampler import check_entropy
 from paw.runs import read
+from paw.runs.begun import as_begun
 from paw.runs.console import Say
-from paw.runs.layout import newest_checkpoint, resolve_model
+from paw.runs.layout import newest_checkpoint, resolve_model, run_directory
 from paw.runs.threads import set_threads
-from paw.runs.write import Run
+from paw.runs.write import Run, check_directory
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
 from paw.train.checkpoint import restore, way_back
@@ -94,31 +97,39 @@ def open_session(config: Config) -> Session:
             "rollout.group_size = 1: a group of one has advantage 0, so "
             f"{config.algorithm.name} learns {alone}"
         )
-    model_path = resolve_model(config.model.path)
-    policy, tokenizer = load_policy(config, model_path), load_tokenizer(model_path)
+    check_directory(config)  # before a checkpoint in it is read
+    config = as_begun(config)
+    checkpoint = newest_checkpoint(run_directory(config) / "checkpoints")
+    path = resolve_model(config.model.path)
+    room = usable_bytes(device_of(config.model.device))
+    if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
+        policy = load_policy(config, path)
+    else:
+        with way_back(checkpoint):
+            policy = load_policy(config, str(checkpoint))
+    tokenizer = load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
     check_lengths(config, policy)
     set_threads(config.run.threads, policy.num_parameters)
-    make_serializer(config, tokenizer)  # a template that does not fit: before anything is written
+    config = settle(config, shape_of(policy.config), room)
+    # A template that does not fit: before anything is written.
+    actor = Actor(config, policy, tokenizer)
+    check_entropy(actor.sampler, config.algorithm.old_logprobs, config.paw.entropy)
     run = Run(config)
     try:
-        return _begin(run, policy, tokenizer, source, model_path)
+        return _begin(run, actor, source, checkpoint, path)
     except BaseException:
         run.close()
         raise
 
 
 def _begin(
-    run: Run, policy: Policy, tokenizer: PreTrainedTokenizerBase, source: TaskSource, path: str
+    run: Run, actor: Actor, source: TaskSource, checkpoint: Path | None, path: str
 ) -> Session:
-    """What open_session does once the run directory is ours: go on from its newest checkpoint."""
-    config = run.config
-    checkpoint = newest_checkpoint(run.checkpoints)
+    """What open_session does once the run directory is ours: go on from `checkpoint`, if any."""
+    config, policy = run.config, actor.policy
     algorithm, optimizer = config.algorithm, config.optimizer
     critic = Critic.from_policy(policy) if ALGORITHMS[algorithm.name].needs_critic else None
-    if checkpoint is not None and not config.model.lora_rank:
-        with way_back(checkpoint):
-            policy = load_policy(config, str(checkpoint))
     losses = choose_losses(algorithm, config.paw)
     learner = Learner(policy, critic, losses, optimizer, algorithm.critic_learning_rate)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
@@ -126,9 +137,9 @@ def _begin(
     run.track()
     return Session(
         run=run,
-        tokenizer=tokenizer,
+        tokenizer=actor.tokenizer,
         learner=learner,
-        actor=Actor(config, policy, tokenizer),
+        actor=actor,
         source=source,
         environments=open_pool(config),
         scorer=Scorer(
@@ -137,7 +148,7 @@ def _begin(
             load_policy(config, path, lora=False) if algorithm.kl_coefficient else None,
             scores_actions=algorithm.old_logprobs == "score",
             full_entropy=config.paw.entropy == "full",
-            max_tokens=optimizer.tokens_per_micro_batch,
+            max_tokens=learner.max_tokens,
         ),
         rules=Rules(algorithm, config.paw, source.max_return, matched_constant(config)),
         first_update=first,

@@ -1,0 +1,150 @@
+"""How new tokens attend to a cache, and how the next ones are drawn: tensors in, tensors out.
+
+`PrefillAttention` and `DecodeAttention` are the `Attend` objects of the sampler's forward passes:
+the first for blocks of prompt tokens, the second for one token a conversation.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paw.model.cache import SlotCache
+
+
+class PrefillAttention:
+    """Blocks of new tokens attend to their row's cache and to themselves, causally."""
+
+    def __init__(self, cache: SlotCache, blocks: Sequence[tuple[int, int, int]], device):
+        """`blocks`: (row, start, stop) of each block, in the order of the packed tokens."""
+        self.cache = cache
+        self.blocks = blocks
+        self.max_length = max(stop for _, _, stop in blocks)
+        sizes = torch.tensor([stop - start for _, start, stop in blocks])
+        rows = torch.tensor([row for row, _, _ in blocks]).repeat_interleave(sizes)
+        positions = torch.cat([torch.arange(start, stop) for _, start, stop in blocks])
+        self.rows, self.position_ids = rows.to(device), positions.to(device)
+        self._masks: list[Tensor | None] = []
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `Attend`."""
+        keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
+        if not self._masks:
+            self._masks = [self._mask(start, stop, query) for _, start, stop in self.blocks]
+        grouped = query.shape[1] != key.shape[1]
+        parts, at = [], 0
+        for (row, start, stop), mask in zip(self.blocks, self._masks, strict=True):
+            size = stop - start
+            parts.append(
+                F.scaled_dot_product_attention(
+                    query[:, :, at : at + size],
+                    keys[row : row + 1, :, :stop],
+                    values[row : row + 1, :, :stop],
+                    attn_mask=mask,
+                    is_causal=start == 0,
+                    scale=scaling,
+                    enable_gqa=grouped,
+                )
+            )
+            at += size
+        return torch.cat(parts, 2).transpose(1, 2)
+
+    @staticmethod
+    def _mask(start: int, stop: int, query: Tensor) -> Tensor | None:
+        if start == 0 or stop - start == 1:
+            return None
+        # Additive, because SDPA would convert a boolean mask in every layer.
+        mask = query.new_full((stop - start, stop), -torch.inf)
+        return mask.triu_(start + 1)
+
+
+class DecodeAttention:
+    """One new token a row attends to its row's cache."""
+
+    def __init__(self, cache: SlotCache, rows: Sequence[int], positions: Sequence[int], device):
+        """`rows` ascending; `positions`: where each row's new token goes."""
+        self.cache = cache
+        self.max_length = max(positions) + 1
+        self.rows = torch.tensor(rows, device=device)
+        self.position_ids = torch.tensor(positions, device=device)
+        self.first, self.last = rows[0], rows[-1] + 1
+        self.dense = len(rows) == self.last - self.first
+        self._mask: Tensor | None = None
+
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+    ) -> Tensor:
+        """See `Attend`."""
+        keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
+        if self._mask is None:
+            self._mask = self._build_mask(query)
+        _, heads, num_tokens, size = query.shape
+        kv_heads = key.shape[1]
+        # Query heads that share a key head become rows of one product: nothing is expanded.
+        grouped = query[0].view(kv_heads, heads // kv_heads, num_tokens, size).permute(2, 0, 1, 3)
+        if not self.dense:
+            spread = grouped.new_zeros(self.last - self.first, *grouped.shape[1:])
+            spread[self.rows - self.first] = grouped
+            grouped = spread
+        out = F.scaled_dot_product_attention(
+            grouped,
+            keys[self.first : self.last, :, : self.max_length],
+            values[self.first : self.last, :, : self.max_length],
+            attn_mask=self._mask,
+            scale=scaling,
+        )
+        if not self.dense:
+            out = out[self.rows - self.first]
+        return out.reshape(1, num_tokens, heads, -1)
+
+    def _build_mask(self, query: Tensor) -> Tensor:
+        """[rows, 1, 1, max_length], 0 or -inf; a row without a token may read anything."""
+        last = self.position_ids.new_full((self.last - self.first,), self.max_length)
+        last[self.rows - self.first] = self.position_ids
+        masked = torch.arange(self.max_length, device=query.device) > last[:, None]
+        mask = query.new_zeros(masked.shape).masked_fill_(masked, -torch.inf)
+        return mask[:, None, None]
+
+
+def uniform_numbers(seeds: Sequence[tuple[int, ...]], count: int) -> Tensor:
+    """[n, count] uniform numbers in [0, 1), each row from its seed alone, on any machine."""
+    rows = np.empty((len(seeds), count), dtype=np.float32)
+    for row, seed in zip(rows, seeds, strict=True):
+        name = ",".join(map(str, seed)).encode()
+        key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
+        np.random.Generator(np.random.Philox(key=key)).random(dtype=np.float32, out=row)
+    return torch.from_numpy(rows)
+
+
+def draw(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens by inverse CDF.
+
+    Args:
+        logits: [n, V]
+        uniforms: [n] in [0, 1).
+        temperature: of the draw; 0 takes the most likely token.
+
+    Returns:
+        tokens, their log-probabilities and the entropies of the whole distribution: [n] each, the
+        latter two at temperature 1.
+    """
+    logprobs = logits.log_softmax(-1)
+    probs = logprobs.exp()
+    entropies = -torch.linalg.vecdot(probs, logprobs)
+    if temperature == 0:
+        tokens = logits.argmax(-1)
+    else:
+        if temperature != 1:
+            probs = (logits / temperature).softmax(-1)
+        cumulative = probs.cumsum(-1)
+        # Scaled by the last entry, since fp32 probabilities sum to 1 only nearly; `right`, since
+        # u = 0 must not choose a token of probability 0.
+        thresholds = uniforms[:, None] * cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, thresholds, right=True).squeeze(1)
+        tokens.clamp_(max=logits.shape[1] - 1)
+    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1), entropies

@@ -1,0 +1,69 @@
+"""Sizes that a configuration leaves to the machine: what fits when a run begins."""
+
+from dataclasses import replace
+
+from paw.config.tree import Config, ModelConfig
+from paw.errors import warn
+from paw.model.memory import (
+    FREE_SHARE,
+    ModelShape,
+    Precision,
+    Work,
+    bytes_of,
+    fitting_conversations,
+    fitting_tokens,
+    free_bytes,
+)
+
+BATCH = 128
+"""Episodes that an evaluation plays side by side at most."""
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+
+def precision_in_bytes(model: ModelConfig) -> Precision:
+    """How [model] holds and trains its weights."""
+    weight = BYTES[model.dtype]
+    compute = weight if model.compute_dtype == "same" else BYTES[model.compute_dtype]
+    return Precision(weight, compute, model.lora_rank, model.gradient_checkpointing)
+
+
+def usable_bytes(device: str) -> int:
+    """What a run may plan with on a device, of what is free there now."""
+    return int(free_bytes(device) * FREE_SHARE[device.partition(":")[0]])
+
+
+def settle(config: Config, shape: ModelShape, room: int, *, learns: bool = True) -> Config:
+    """The same with the sizes that are 0 chosen: tokens of a micro-batch, conversations.
+
+    Args:
+        config: of a run, an imitation or (`learns` False) an evaluation.
+        shape: of its policy.
+        room: bytes, `usable_bytes` from before the policy was loaded.
+        learns: a policy that only plays has neither gradients nor optimizer.
+    """
+    rollout, optimizer = config.rollout, config.optimizer
+    precision = precision_in_bytes(config.model)
+    length = rollout.max_prompt_tokens + rollout.max_response_tokens
+    work = Work(
+        micro_batch=length,
+        conversations=max(rollout.groups * rollout.group_size, min(config.eval.episodes, BATCH)),
+        length=length,
+        learns=learns,
+        critic=config.algorithm.name == "ppo",
+        reference=config.algorithm.kl_coefficient > 0,
+    )
+    if rollout.conversations == 0:
+        conversations = fitting_conversations(shape, precision, work, room)
+        rollout = replace(rollout, conversations=conversations)
+    if learns and optimizer.tokens_per_micro_batch == 0:
+        beside = config.paw.max_observation_tokens / length if config.paw.enabled else 0.0
+        tokens = fitting_tokens(shape, precision, work, room, beside)
+        optimizer = replace(optimizer, tokens_per_micro_batch=tokens)
+        needed = bytes_of(shape, precision, work).learning
+        if needed > room:
+            warn(
+                f"a row of {length:,} tokens (rollout.max_prompt_tokens + max_response_tokens) "
+                f"takes about {needed / 2**30:.1f} GiB to learn from, and {room / 2**30:.1f} GiB "
+                "may be used: lower them, or set model.gradient_checkpointing or model.lora_rank"
+            )
+    return replace(config, rollout=rollout, optimizer=optimizer)
