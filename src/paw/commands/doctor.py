@@ -27,15 +27,11 @@ OLDEST_PYTHON = (3, 11)
 EXTRAS = {
     "plot": "the curves of the quickstart",
     "lora": "model.lora_rank",
-    "webshop": "the environment webshop",
     "search": "Parquet files of search_qa",
-    "vllm": "a server for paw eval --api-base",
-    "trl": "",
-    "verl": "",
     "track": "run.track",
     "dev": "the project's own tests and checks",
 }
-"""What each extra of the package is for; empty: no part of this version uses it."""
+"""What each extra of the package is for; of another installation's others nothing here uses any."""
 TAGGER = ("spacy", "en_core_web_sm")
 """spaCy and its model, which is not on the package index and so in no extra."""
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}

@@ -1,0 +1,53 @@
+"""Going on with less memory: half the tokens in a pass after the device has run out of it, once."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from paw.errors import UserError, warn
+
+
+@dataclass(slots=True)
+class TokenLimit:
+    """Tokens of one forward and backward pass of a run."""
+
+    tokens: int
+    halved: bool = False
+    """Memory ran out and half is left: `memory/halved` of the metrics."""
+
+
+def with_less_memory(
+    attempt: Callable[[int], None], limit: TokenLimit, undo: Callable[[], None]
+) -> None:
+    """Run `attempt(limit.tokens)`; if memory runs out, once in a run, again with half of them.
+
+    Args:
+        attempt: adds a mini-batch's gradient and statistics, passes of so many tokens at a time. It
+            changes nothing that `undo` does not take back: the optimizer's step is no part of it.
+        limit: halved where that was needed, and so for all that follows.
+        undo: drops gradients and statistics of an attempt that failed halfway, so that nothing is
+            counted twice.
+
+    Raises:
+        UserError: memory ran out again.
+    """
+    with contextlib.suppress(torch.OutOfMemoryError):
+        return attempt(limit.tokens)
+    # Here nothing holds the failed attempt's tensors any longer, the error's traceback included.
+    undo()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if limit.halved or limit.tokens < 2:
+        raise UserError(
+            f"out of memory with {limit.tokens:,} tokens in a forward and backward pass: lower "
+            "optimizer.tokens_per_micro_batch, rollout.max_prompt_tokens or max_response_tokens, "
+            "or set model.gradient_checkpointing or model.lora_rank"
+        )
+    warn(
+        f"out of memory with {limit.tokens:,} tokens in a forward and backward pass: from here on "
+        f"{limit.tokens // 2:,}; other bits, the same update up to rounding"
+    )
+    limit.tokens, limit.halved = limit.tokens // 2, True
+    with_less_memory(attempt, limit, undo)
