@@ -55,23 +55,25 @@ def test_pack_refuses_nothing(rows):
         pack(rows, "cpu")
 
 
-def test_packed_rows_equal_separate_rows_exactly(model):
-    rows = random_rows(60, 150, 33, 4, 77)
+def test_packed_rows_equal_separate_rows(model):
+    """Up to rounding: a matrix product of more rows may go through another kernel, and attention's
+    sums follow the instruction set. A hidden state is about 1, a sum of 32 terms of 2^-24 each
+    times two layers' amplification stays far below 1e-5."""
+    rows = random_rows(60, 150, 33, 4, 77, 1, 2, 3)
     plain = [model.base_model(torch.tensor([row])).last_hidden_state[0] for row in rows]
     use_packed_attention(model)
     for ours, alone, theirs in zip(
         hidden_of(model, rows), (hidden_of(model, [row])[0] for row in rows), plain, strict=True
     ):
-        assert torch.equal(ours, alone)
+        torch.testing.assert_close(ours, alone, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_very_short_rows_agree_up_to_rounding(model):
-    # Alone, a row of 1 to 3 tokens goes through matrix-vector kernels, which sum in another order.
+def test_the_same_pack_gives_the_same_bits(model):
     use_packed_attention(model)
-    rows = random_rows(9, 1, 2, 3)
-    for ours, row in zip(hidden_of(model, rows), rows, strict=True):
-        torch.testing.assert_close(ours, hidden_of(model, [row])[0], rtol=0, atol=1e-5)
+    rows = random_rows(60, 150, 33, 4, 77)
+    for ours, again in zip(hidden_of(model, rows), hidden_of(model, rows), strict=True):
+        assert torch.equal(ours, again)
 
 
 def test_gradients_of_packed_rows_equal_the_sum_over_rows(model):

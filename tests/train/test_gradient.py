@@ -43,13 +43,13 @@ class Update:
 
     def gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE) -> torch.Tensor:
         """Sum of the batches' gradients, before any optimizer."""
-        self.learner.max_tokens = tokens
+        self.learner.limit.tokens = tokens
         for batch in batches or [self.samples]:
             self.learner.policy_gradient(batch, scale)
         return fakes.gradient(self.learner.policy.parameters())
 
     def critic_gradient(self, batches=None, scale: float = 1.0, tokens: int = WHOLE):
-        self.learner.max_tokens = tokens
+        self.learner.limit.tokens = tokens
         assert self.learner.critic is not None
         for batch in batches or [self.samples]:
             self.learner.critic_gradient(batch, scale / len(self.values))
@@ -228,7 +228,7 @@ def test_diagnosis_measures_each_term_and_changes_nothing():
     update = prepare(AlgorithmConfig(), PawConfig(), False)
     learner = update.learner
     plain_gradient = update.gradient()
-    learner.max_tokens = 40
+    learner.limit.tokens = 40
     statistics = learner.policy_gradient(update.samples, diagnose=True)
     assert relative(fakes.gradient(learner.policy.parameters()), plain_gradient) < 1e-12
     bare = prepare(AlgorithmConfig(), PawConfig(enabled=False), False).gradient()

@@ -217,6 +217,29 @@ def test_one_forward_pass_serves_both_losses():
         assert (subject.policy.num_forwards, subject.policy.num_rows) == (3, 5)
 
 
+def test_running_out_of_memory_repeats_the_mini_batch_in_halves():
+    """The second pass of eight tokens fails once: weights and statistics are those of a learner that
+    had four from the beginning, to the bit, and the next step begins there."""
+    subject, small = learner(tokens_per_micro_batch=8), learner(tokens_per_micro_batch=4)
+    num_passes = 0
+
+    def fail(*_: object) -> None:
+        nonlocal num_passes
+        num_passes += 1
+        if num_passes == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    subject.policy.backbone.register_forward_pre_hook(fail)
+    for _ in range(2):
+        ours, theirs = (x.step([sample()] * 4) for x in (subject, small))
+        assert ours.sums.keys() == theirs.sums.keys()
+        assert all(ours.total(name) == theirs.total(name) for name in ours.sums)
+    after = state(small)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in state(subject).items())
+    assert (subject.max_tokens, subject.limit.halved) == (4, True)
+    assert num_passes == 2 + 4 + 4
+
+
 def test_statistics():
     statistics = Statistics()
     statistics.add(loss=torch.tensor(1.5), tokens=2)

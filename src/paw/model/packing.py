@@ -4,8 +4,8 @@ Rows stand one after another in a single row of T tokens. Every layer of a decod
 works on each token alone, so only attention must know where a row ends: the registered attention
 function "paw_segments" hands the projected queries, keys and values to an `Attend` object, which
 attends within each row. The cost is linear in the number of rows, where a [T, T] mask would be
-quadratic. On a CPU, hidden states are bit-identical to those of separate rows of at least 4 tokens;
-shorter ones go through other kernels when alone and agree up to rounding.
+quadratic. Hidden states are those of separate rows up to rounding: which kernel multiplies depends
+on the number of tokens, and its sums on the instruction set. The same pack gives the same bits.
 """
 
 import inspect

@@ -55,7 +55,7 @@ class Run:
         with self._writing():
             check_directory(self.config)
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._lock = lock(self.directory)
             write_atomically(self.directory / "config.toml", to_toml(self.config).encode())
             for folder in ("checkpoints", "trajectories", "eval"):
                 (self.directory / folder).mkdir(exist_ok=True)
@@ -63,19 +63,6 @@ class Run:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             facts = {**environment_facts(), "data": data_facts(self.config.env.data_dir)}
             write_atomically(self.directory / "environment.json", _json(facts))
-
-    def _take(self) -> None:
-        """Keep other processes off the directory until this one closes it or dies."""
-        self._lock = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return  # a file system without locks
-            raise UserError(
-                f"run.directory = {str(self.directory)!r}: another process is training in it; wait "
-                "for it or choose another directory"
-            ) from None
 
     @contextlib.contextmanager
     def _writing(self, name: str = ".") -> Iterator[None]:
@@ -176,6 +163,22 @@ class Run:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def lock(directory: Path) -> int:
+    """Keep other processes off a run's directory until the descriptor is closed or this one dies;
+    UserError if another has it."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else a file system without locks
+            os.close(handle)
+            raise UserError(
+                f"run.directory = {str(directory)!r}: another process is training in it; wait "
+                "for it or choose another directory"
+            ) from None
+    return handle
 
 
 def check_directory(config: Config) -> None:

@@ -25,6 +25,7 @@ from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
 from paw.train.losses import Losses
+from paw.train.memory import TokenLimit, with_less_memory
 from paw.types import TrainingSample
 
 
@@ -86,8 +87,7 @@ class Learner:
         self.policy, self.critic = policy, critic
         self.losses, self.settings = losses, settings
         self.critic_learning_rate = critic_learning_rate
-        self.max_tokens = settings.tokens_per_micro_batch or MOST_TOKENS
-        """Base tokens of one forward and backward pass."""
+        self.limit = TokenLimit(settings.tokens_per_micro_batch or MOST_TOKENS)
         self.num_steps = 0
         """Optimizer steps taken; drives the warm-up."""
         self.optimizer = self._adamw(policy.parameters(), settings.learning_rate)
@@ -117,16 +117,24 @@ class Learner:
 
         Raises:
             NonFinite: a NaN or infinity; no parameter has been changed by this step.
+            UserError: memory ran out twice.
         """
-        statistics = Statistics()
+
+        def gradients() -> Statistics:
+            found = Statistics()
+            if train_policy:
+                found.merge(self.policy_gradient(samples, scale, diagnose))
+            if self.critic is not None:
+                found.merge(self.critic_gradient(samples, scale / num_transitions))
+            return found
+
+        statistics = with_less_memory(gradients, self.limit, self._drop_gradients)
         steps: list[tuple[str, torch.optim.Optimizer, float]] = []
         if train_policy:
-            statistics.merge(self.policy_gradient(samples, scale, diagnose))
             warmup = self.settings.warmup_steps
             rate *= min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
             steps.append(("gradient_norm", self.optimizer, rate * self.settings.learning_rate))
         if self.critic_optimizer is not None:
-            statistics.merge(self.critic_gradient(samples, scale / num_transitions))
             critic_rate = self.critic_learning_rate
             steps.append(("critic_gradient_norm", self.critic_optimizer, critic_rate))
         norms = {name: self._clip(optimizer) for name, optimizer, _ in steps}
@@ -142,6 +150,16 @@ class Learner:
         self.num_steps += train_policy
         statistics.add(**norms, steps=1)
         return statistics
+
+    @property
+    def max_tokens(self) -> int:
+        """Base tokens of one forward and backward pass."""
+        return self.limit.tokens
+
+    def _drop_gradients(self) -> None:
+        self.optimizer.zero_grad()
+        if self.critic_optimizer is not None:
+            self.critic_optimizer.zero_grad()
 
     def policy_gradient(
         self, samples: Sequence[TrainingSample], scale: float = 1.0, diagnose: bool = False

@@ -151,6 +151,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         **learned,
         "model/forwards": policy.num_rows / len(rows),
         "model/forward_calls": policy.num_forwards,
+        "memory/halved": int(session.learner.limit.halved),
         "rollout/restarts": session.environments.num_restarts,
         **diagnosed,
     }

@@ -3,10 +3,13 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from paw.errors import UserError, warn
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -18,23 +21,21 @@ class TokenLimit:
     """Memory ran out and half is left: `memory/halved` of the metrics."""
 
 
-def with_less_memory(
-    attempt: Callable[[int], None], limit: TokenLimit, undo: Callable[[], None]
-) -> None:
-    """Run `attempt(limit.tokens)`; if memory runs out, once in a run, again with half of them.
+def with_less_memory(attempt: Callable[[], T], limit: TokenLimit, undo: Callable[[], None]) -> T:
+    """What `attempt` returns; if memory runs out, once in a run, it is made again with half of
+    `limit.tokens`.
 
     Args:
-        attempt: adds a mini-batch's gradient and statistics, passes of so many tokens at a time. It
-            changes nothing that `undo` does not take back: the optimizer's step is no part of it.
+        attempt: a mini-batch's gradient and statistics, in passes of `limit.tokens`. It changes
+            nothing that `undo` does not take back: the optimizer's step is no part of it.
         limit: halved where that was needed, and so for all that follows.
-        undo: drops gradients and statistics of an attempt that failed halfway, so that nothing is
-            counted twice.
+        undo: drops what an attempt that failed halfway has added, so that nothing counts twice.
 
     Raises:
         UserError: memory ran out again.
     """
     with contextlib.suppress(torch.OutOfMemoryError):
-        return attempt(limit.tokens)
+        return attempt()
     # Here nothing holds the failed attempt's tensors any longer, the error's traceback included.
     undo()
     if torch.cuda.is_available():
@@ -50,4 +51,4 @@ def with_less_memory(
         f"{limit.tokens // 2:,}; other bits, the same update up to rounding"
     )
     limit.tokens, limit.halved = limit.tokens // 2, True
-    with_less_memory(attempt, limit, undo)
+    return with_less_memory(attempt, limit, undo)

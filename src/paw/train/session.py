@@ -1,5 +1,6 @@
 """Builds what the loop runs on; every choice of the configuration is made here, once."""
 
+import os
 import random
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +30,7 @@ from paw.runs.begun import as_begun
 from paw.runs.console import Say
 from paw.runs.layout import newest_checkpoint, resolve_model, run_directory
 from paw.runs.threads import set_threads
-from paw.runs.write import Run, check_directory
+from paw.runs.write import Run, check_directory, lock
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
 from paw.train.checkpoint import restore, way_back
@@ -100,6 +101,8 @@ def open_session(config: Config) -> Session:
     check_directory(config)  # before a checkpoint in it is read
     config = as_begun(config)
     checkpoint = newest_checkpoint(run_directory(config) / "checkpoints")
+    if checkpoint is not None:  # one that another process trains on is gone in a moment
+        os.close(lock(run_directory(config)))
     path = resolve_model(config.model.path)
     room = usable_bytes(device_of(config.model.device))
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
