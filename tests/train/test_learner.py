@@ -218,8 +218,8 @@ def test_one_forward_pass_serves_both_losses():
 
 
 def test_running_out_of_memory_repeats_the_mini_batch_in_halves():
-    """The second pass of eight tokens fails once: weights and statistics are those of a learner that
-    had four from the beginning, to the bit, and the next step begins there."""
+    """The second pass of eight tokens fails once: weights and statistics are those of a learner
+    that had four from the beginning, to the bit, and the next step begins there."""
     subject, small = learner(tokens_per_micro_batch=8), learner(tokens_per_micro_batch=4)
     num_passes = 0
 
