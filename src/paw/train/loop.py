@@ -67,7 +67,7 @@ def train(
     session = open_session(config)
     done, session.say = session.first_update, say
     directory = str(session.run.directory)
-    say(training_header(config, session.learner.policy, directory, done, origins))
+    say(training_header(session.run.config, session.learner.policy, directory, done, origins))
     acting_rate = ActingRate()
     progress(done, {})
     try:
