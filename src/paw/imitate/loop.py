@@ -88,7 +88,6 @@ def imitate(
     policy, tokenizer = start(config, demonstrations)
     config = settle(config, shape_of(policy.config), room)
     set_threads(config.run.threads, policy.num_parameters)
-    say(imitation_header(config, policy, len(demonstrations), origins))
     serializer = make_serializer(config, tokenizer)
     samples = [make_rows(serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
