@@ -11,8 +11,9 @@ from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.errors import RunFailure
 from paw.model.critic import Critic
 from paw.model.packing import pack
-from paw.train.learner import Learner, NonFinite, Statistics
+from paw.train.learner import Learner, NonFinite
 from paw.train.losses import choose_losses
+from paw.train.statistics import Statistics
 from paw.types import TrainingSample
 
 from .fakes import A, C, Observed, gradient, tiny_policy

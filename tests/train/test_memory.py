@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from paw.errors import UserError
-from paw.train.learner import Statistics
 from paw.train.memory import TokenLimit, with_less_memory
+from paw.train.statistics import Statistics
 
 ROWS = [3, 5, 2, 4]
 """Tokens of the rows; row i adds its tokens to the gradient of one weight."""

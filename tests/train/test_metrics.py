@@ -8,11 +8,11 @@ import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Rules, judge
-from paw.train.learner import Statistics
 from paw.train.metrics import learning_metrics, rollout_metrics
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
 from paw.train.score import flatten
+from paw.train.statistics import Statistics
 from paw.types import Group
 
 from .fakes import END, SCRIPTED, Turn, play, scores_of

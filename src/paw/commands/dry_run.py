@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from paw.commands.estimate import Tokens, memory_of, tokens_of
+from paw.commands.estimate import TokenBounds, memory_of, tokens_of
 from paw.commands.measure import Pace, measure_update
 from paw.commands.preview import (
     Device,
@@ -58,7 +58,7 @@ class DryRun:
     device: Device
     shape: ModelShape | None
     """None for a hub model that is not on this disk"""
-    tokens: Tokens
+    tokens: TokenBounds
     memory: Memory | None
     recent: dict[str, float]
     """Means of the newest updates of this run; empty before the first"""

@@ -3,23 +3,43 @@
     N = groups x group_size trajectories, T = max_turns, P, A, O = the limits of prompt, response
     and target tokens
 
-Nothing is loaded or run. Tokens are upper bounds: every turn played, every limit reached. The bytes
-are `paw.model.memory`'s.
+Nothing is loaded or run. Transitions at their limits go through the functions that make and
+serialise the rows of a real update, and what comes out is multiplied: tokens are upper bounds, with
+every turn played and every limit reached. The bytes are `paw.model.memory`'s.
 """
 
-import math
 from dataclasses import dataclass
 
+import torch
+
+from paw import objective
 from paw.config.tree import Config
 from paw.model.memory import MOST_TOKENS, Memory, ModelShape, Work, bytes_of
 from paw.rollout.fit import BATCH, precision_in_bytes
+from paw.train.batching import micro_batches
+from paw.train.prediction.schedule import scheduled
+from paw.train.score import flatten, make_rows
+from paw.train.serialise import serialise
+from paw.types import (
+    Group,
+    Judgement,
+    Role,
+    SampledAction,
+    Scores,
+    Target,
+    Targets,
+    Task,
+    TrainingSample,
+    Trajectory,
+    Transition,
+)
 
 SCAFFOLD_TOKENS = 16
 """Allowance for the template's tokens between an action and the target behind it (Qwen: 5)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenBounds:
     """Upper bounds for one update."""
 
     read: int
@@ -33,45 +53,80 @@ class Tokens:
     """Tokens of a forward and backward pass whose rows reach their limits"""
 
 
-def tokens_of(config: Config) -> Tokens:
-    """Upper bounds of an update's tokens.
-
-    `window`: N T rows of P + A tokens; each of the ceil(alpha N T) selected transitions (Eq. 4)
-    appends at most O. `append`: N rows of P + A (a longer conversation ends), in which the targets
-    stand already; only the last one of each is appended. A target that cannot stand behind its
-    action (`paw.condition = "no_action"`; placebos in `append`) makes a row of its own.
-    """
+def tokens_of(config: Config) -> TokenBounds:
+    """Upper bounds of an update's tokens."""
     rollout, paw = config.rollout, config.paw
     num = rollout.groups * rollout.group_size
     turns = num * rollout.max_turns
     prompt, response = rollout.max_prompt_tokens, rollout.max_response_tokens
-    length, target = prompt + response, SCAFFOLD_TOKENS + paw.max_observation_tokens
     append = rollout.context == "append"
-    rows = num if append else turns
-    predicts = paw.enabled and paw.coefficient > 0 and paw.selection_fraction > 0
-    share = 1.0 if paw.select == "all" else paw.selection_fraction
-    selected = math.ceil(share * turns - 1e-9) if predicts else 0
-    alone = paw.condition == "no_action" or (append and paw.target != "next")
-    appended = 0 if paw.condition == "no_action" else min(selected, rows)
-    own_row = (prompt if paw.condition == "no_action" else length) + target
-    predicted = appended * target + (selected * own_row if alone else 0)
-    trained = rows * length + predicted
+    num_rows = num if append else turns
+    selected = 0
+    if scheduled(paw, paw.alternate_every)[0]:
+        share = 1.0 if paw.select == "all" else paw.selection_fraction
+        selected = objective.num_selected(turns, share)
+
+    base, *own_rows = _rows(config, 1, predicts=selected > 0)
+    if append and rollout.max_turns > 1:  # the targets of all turns but the last
+        own_rows += _rows(config, 2, predicts=selected > 0)[1:]
+    own = max(map(_length, own_rows), default=0)
+    appended = _length(base) - base.base_length
+    predicted = min(selected, num_rows) * appended + selected * own
+
     allowed = config.optimizer.tokens_per_micro_batch or MOST_TOKENS
-    fitting = max(allowed // length, 1)
-    micro_batch = max(fitting * length, min(allowed, trained))
-    if appended:  # micro-batches are cut by the rows' base tokens
-        micro_batch += fitting * target
-    if alone:
-        micro_batch = max(micro_batch, own_row)
-    # A mini-batch holds this many rows at most, and never more than all of them together.
-    of_mini_batch = math.ceil(rows / config.optimizer.mini_batches) * (length + target * predicts)
-    return Tokens(
-        read=num * prompt if append else turns * prompt,
-        sampled=num * min(rollout.max_turns * response, length) if append else turns * response,
-        trained=trained,
+    of_step = -(-num_rows // config.optimizer.mini_batches)
+    rows = [base] * min(of_step, allowed // base.base_length + 1)
+    first = next(micro_batches(rows, allowed))
+    return TokenBounds(
+        read=(num if append else turns) * prompt,
+        sampled=num * min(rollout.max_turns * response, prompt + response)
+        if append
+        else turns * response,
+        trained=num_rows * base.base_length + predicted,
         predicted=predicted,
-        micro_batch=micro_batch if alone else min(micro_batch, of_mini_batch),
+        micro_batch=max(sum(map(_length, first)), own),
     )
+
+
+def _length(row: TrainingSample) -> int:
+    return len(row.token_ids)
+
+
+def _rows(config: Config, num_turns: int, predicts: bool) -> list[TrainingSample]:
+    """One trajectory at its limits as training serialises it, with every target or none: a base
+    row, then the rows that only predict."""
+    paw, rollout = config.paw, config.rollout
+    response, seen = (0,) * rollout.max_response_tokens, (0,) * paw.max_observation_tokens
+    first = (0,) * rollout.max_prompt_tokens
+    action = SampledAction(response, (0.0,) * len(response), None, finished=True)
+    task = Task("", "", "")
+    transitions = [
+        Transition(
+            context_ids=seen if turn else first,
+            context_roles=(Role.OBSERVATION,) * len(seen) if turn else (Role.CONTEXT,) * len(first),
+            action=action,
+            response="",
+            command="",
+            reward=0.0,
+            penalty=0.0,
+            valid=True,
+            observation="",
+            next_observation="",
+            next_observation_ids=seen,
+        )
+        for turn in range(num_turns)
+    ]
+    trajectory = Trajectory(task, 0, 0, tuple(transitions), success=False, terminated=False)
+    transitions, columns = flatten([Group(task, (trajectory,))])
+    nothing = torch.zeros(num_turns)
+    scores = Scores([list(action.logprobs)] * num_turns, nothing, None, None)
+    judgement = Judgement(nothing, None, nothing, nothing > 0, nothing > 0, nothing[:1], nothing)
+    # A placebo is other tokens than those that stand in the conversation.
+    ids = seen if paw.target == "next" else (1,) * len(seen)
+    target = Target(ids, 1.0, (0,) * SCAFFOLD_TOKENS)
+    targets = Targets({i: target for i in range(num_turns)} if predicts else {}, 0.0)
+    rows = make_rows(transitions, columns, rollout.context == "append")
+    return serialise(rows, scores, judgement, targets, paw.condition == "action")
 
 
 def memory_of(config: Config, shape: ModelShape) -> Memory:

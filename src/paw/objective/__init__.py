@@ -33,7 +33,7 @@ from paw.objective.prediction import (
     mean_absolute_error,
 )
 from paw.objective.reduce import segment_mean, weighted_sum
-from paw.objective.selection import select_top_fraction
+from paw.objective.selection import num_selected, select_top_fraction
 from paw.objective.surrogate import clipped_actions, clipped_surrogate, kl_estimate, value_loss
 from paw.objective.weights import group_weights, transition_weights
 
@@ -52,6 +52,7 @@ __all__ = [
     "kl_estimate",
     "leave_one_out_advantages",
     "mean_absolute_error",
+    "num_selected",
     "sampled_token_entropy",
     "segment_mean",
     "select_top_fraction",

@@ -11,7 +11,6 @@ the gradient beyond float addition. A row without any weight is passed over.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
 from paw.train.losses import Losses
 from paw.train.memory import TokenLimit, with_less_memory
+from paw.train.statistics import Statistics
 from paw.types import TrainingSample
 
 
@@ -35,34 +35,6 @@ class NonFinite(RunFailure):
     def __init__(self, what: str, samples: Sequence[TrainingSample]):
         super().__init__(f"{what} is not finite")
         self.samples = samples
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Sums over the tokens of an update, and what they are divided by at the end."""
-
-    sums: dict[str, float | Tensor] = field(default_factory=dict)
-    """By name; a tensor stays on its device until it is read."""
-
-    def add(self, **values: float | Tensor) -> None:
-        """Add to the sums, in float64."""
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                value = value.detach().double()
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def merge(self, other: "Statistics") -> None:
-        """Add another's sums."""
-        self.add(**other.sums)
-
-    def total(self, name: str) -> float:
-        """The sum; 0 where nothing was added."""
-        return float(self.sums.get(name, 0.0))
-
-    def mean(self, name: str, count: str) -> float | None:
-        """sum / count; None where there was nothing to count."""
-        total = self.total(count)
-        return self.total(name) / total if total else None
 
 
 class Learner:

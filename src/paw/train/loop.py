@@ -32,7 +32,7 @@ from paw.train import checkpoint
 from paw.train.batching import mini_batches
 from paw.train.diagnostics import drift, prediction_nll, true_observations
 from paw.train.judge import judge
-from paw.train.learner import NonFinite, Statistics
+from paw.train.learner import NonFinite
 from paw.train.metrics import learning_metrics, rollout_metrics
 from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.target import choose_targets
@@ -40,6 +40,7 @@ from paw.train.records import records
 from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
 from paw.train.session import Session, open_session
+from paw.train.statistics import Statistics
 from paw.types import Group, TrainingSample
 
 TRAINING_SEEDS = 0

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence, Set
 
 from paw.text.parse import writes_observation
-from paw.train.learner import Statistics
 from paw.train.score import is_usable
+from paw.train.statistics import Statistics
 from paw.types import Columns, Group, Judgement, Targets, Transition
 
 

@@ -57,11 +57,11 @@ def test_tokens_of_the_baseline_and_of_rows_of_their_own():
 
 
 def test_tokens_of_a_micro_batch():
-    """500 tokens allow 4 rows of 120 (500 at most), each with a target of 50; 800 would be 1,100,
-    but never more than a mini-batch: 30 rows in 6 steps are 5 x 170."""
+    """500 tokens allow 4 rows of 120, each with a target of 50; 800 would be 6 rows, but never more
+    than a mini-batch: 30 rows in 6 steps are 5 x 170."""
     allowed = ["--optimizer.tokens_per_micro_batch", "500"]
-    assert tokens_of(tiny(*allowed)).micro_batch == 500 + 4 * 50
-    assert tokens_of(tiny(*allowed, "--paw.enabled", "false")).micro_batch == 500
+    assert tokens_of(tiny(*allowed)).micro_batch == 4 * 170
+    assert tokens_of(tiny(*allowed, "--paw.enabled", "false")).micro_batch == 480
     six = ["--optimizer.tokens_per_micro_batch", "800", "--optimizer.mini_batches", "6"]
     assert tokens_of(tiny(*six)).micro_batch == 850
     long = ["--optimizer.tokens_per_micro_batch", "10"]
@@ -139,8 +139,8 @@ def paper(*names: str):
 def test_paper_alfworld_on_1_5b():
     """n = 151,936 x 1,536 (tied) + 28 layers of 46,797,824 + 1,536, the published 1.54 B.
 
-    128 x 50 turns of 2,560 tokens, 4,800 of them with 512 + 16 more. A micro-batch: 16,384 tokens
-    and 6 targets = 19,552. A layer keeps 4 x 4 x 1,536 + 2 (2 x 1,536 + 3 x 1,536 + 2 x 256 + 4 x
+    128 x 50 turns of 2,560 tokens, 4,800 of them with 512 + 16 more. A micro-batch: 6 x
+    (2,560 + 528) = 18,528. A layer keeps 4 x 4 x 1,536 + 2 (2 x 1,536 + 3 x 1,536 + 2 x 256 + 4 x
     8,960 + 3 x 1,536) = 121,856 bytes of a token, checkpointed 28 x 6,144 + 121,856 + 18,432.
     """
     shape = qwen(1536, 28, 12, 2, 8960, 151936, True)
@@ -148,12 +148,12 @@ def test_paper_alfworld_on_1_5b():
     config = paper("alfworld", "qwen2.5-1.5b", "grpo")
     tokens = tokens_of(config)
     assert (tokens.sampled, tokens.read) == (3_276_800, 13_107_200)
-    assert (tokens.trained, tokens.micro_batch) == (16_384_000 + 4800 * 528, 19_552)
+    assert (tokens.trained, tokens.micro_batch) == (16_384_000 + 4800 * 528, 18_528)
     memory = memory_of(config, shape)
     assert memory.weights == memory.gradients == memory.step == 6_174_857_216
     assert memory.optimizer == 12_349_714_432
     assert memory.cache == 128 * 2560 * 28 * 256 * 6
-    assert memory.activations == 19_552 * (28 * 6144 + 121_856 + 18_432)
+    assert memory.activations == 18_528 * (28 * 6144 + 121_856 + 18_432)
     sampling = memory.cache + memory.sampling + memory.copies  # more than learning needs
     assert memory.peak == 24_699_428_864 + sampling == 43_189_128_192  # 40.2 GiB
 
