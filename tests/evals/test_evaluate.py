@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.envs.household import Household
-from paw.evals.play import evaluation, macro_average, summary, wilson_interval
+from paw.evals.play import summarise
+from paw.evals.statistics import macro_average, summary, wilson_interval
 from paw.types import SampledAction, Task, Trajectory, Transition
 
 TURN = Transition(
@@ -66,7 +67,7 @@ def test_summary_counts_failures_apart():
 
 def test_evaluation_by_kind_and_episode():
     played = [episode("heat", True), episode("heat"), episode("cool", True)]
-    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
+    result = summarise(played, Household("valid"), env="household", temperature=1.0, seed=3)
     assert {k: v["success_rate"] for k, v in result["by_kind"].items()} == {
         "cool": 1.0,
         "heat": 0.5,
@@ -85,7 +86,7 @@ def test_what_the_prompt_limit_ended_and_cut_is_counted():
     ended = replace(episode(turns=(cut,)), prompt_limit=True)
     broken = replace(episode(turns=(cut,), failure="x"), prompt_limit=True)
     played = [ended, episode(turns=(TURN, TURN)), broken]
-    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
+    result = summarise(played, Household("valid"), env="household", temperature=1.0, seed=3)
     assert result["prompt_limit_fraction"] == 1 / 2
     assert result["prompt_cut_fraction"] == pytest.approx(1 / 3)
     assert result["by_kind"]["heat"]["prompt_limit_fraction"] == 1 / 2
@@ -95,7 +96,7 @@ def test_what_the_prompt_limit_ended_and_cut_is_counted():
 
 def test_reasons_of_failure_are_counted():
     played = [episode(failure="x"), episode(), episode(failure="y"), episode(failure="x")]
-    result = evaluation(played, Household("valid"), env="household", temperature=1.0, seed=3)
+    result = summarise(played, Household("valid"), env="household", temperature=1.0, seed=3)
     assert (result["num_episodes"], result["num_failures"]) == (1, 3)
     assert result["failures"] == {"x": 2, "y": 1}
 

@@ -10,7 +10,6 @@ import pytest
 from lamps import Lamps
 
 from paw.cli import main
-from paw.commands import endpoint
 from paw.evals.agents import Plain
 from paw.types import Task
 
@@ -37,9 +36,9 @@ def test_it_is_asked_in_its_own_words():
 
 def test_its_protocol_holds_at_endpoints():
     known = Namespace(env=NAME, data_dir=None, temperature=None)
-    config = endpoint._config(known, [])
+    config = eval_endpoint._config(known, [])
     assert (config.rollout.max_turns, config.eval.temperature) == (3, 0.0)
-    config = endpoint._config(known, ["--rollout.max_turns", "9"])
+    config = eval_endpoint._config(known, ["--rollout.max_turns", "9"])
     assert (config.rollout.max_turns, config.eval.temperature) == (9, 0.0)
 
 

@@ -13,7 +13,7 @@ from paw.config.tree import Config
 from paw.envs import make
 from paw.errors import UserError
 from paw.imitate.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
-from paw.imitate.loop import make_rows
+from paw.imitate.loop import demonstration_rows
 from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool
@@ -88,7 +88,7 @@ def test_prompts_are_those_of_play(tmp_path: Path, context: str, response_format
     serializer = make_serializer(config, TOKENIZER)
     (again,) = read_demonstrations(str(file_of(tmp_path, trajectory)))
     for source in (demonstration, again):
-        rows = [row.token_ids for row in make_rows(serializer, source, config)]
+        rows = [row.token_ids for row in demonstration_rows(serializer, source, config)]
         if context == "append":  # and behind it the last observation
             whole = tuple(i for turn in turns for i in turn)
             assert [row[: len(whole)] for row in rows] == [whole]

@@ -124,7 +124,7 @@ def _rows(config: Config, num_turns: int, predicts: bool) -> list[TrainingSample
     # A placebo is other tokens than those that stand in the conversation.
     ids = seen if paw.target == "next" else (1,) * len(seen)
     target = Target(ids, 1.0, (0,) * SCAFFOLD_TOKENS)
-    targets = Targets({i: target for i in range(num_turns)} if predicts else {}, 0.0)
+    targets = Targets(dict.fromkeys(range(num_turns), target) if predicts else {}, 0.0)
     rows = make_rows(transitions, columns, rollout.context == "append")
     return serialise(rows, scores, judgement, targets, paw.condition == "action")
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from paw.commands import endpoint
+from paw.commands import eval_endpoint
 from paw.commands.arguments import (
     EPISODES,
     SEED,
@@ -58,14 +58,14 @@ def add(declare: Declare) -> None:
         "--save-trajectories", metavar="FILE.jsonl.zst",
         help="write every episode, as a run's trajectory files do",
     )  # fmt: skip
-    endpoint.add_options(evaluate)
+    eval_endpoint.add_options(evaluate)
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.runs.layout import checkpoint_of
 
     take_split(known, keys)
-    if endpoint.wanted(known):
+    if eval_endpoint.wanted(known):
         return _eval_endpoint(known, keys)
     model = known.model
     if known.checkpoint is not None:
@@ -120,12 +120,12 @@ def _take_protocol(known: argparse.Namespace, resolved: "Resolved") -> None:
 
 def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
     try:
-        result = endpoint.evaluate(known, keys)
+        result = eval_endpoint.evaluate(known, keys)
     except KeyboardInterrupt:
-        return complain(endpoint.stopped(known), 130)
+        return complain(eval_endpoint.stopped(known), 130)
     from paw.evals.evaluation import write_result
 
     print_evaluation(result)
-    endpoint.print_costs(result)
+    eval_endpoint.print_costs(result)
     write_result(result, known.output)
     return 0 if result["num_episodes"] else 1

@@ -36,7 +36,13 @@ from paw.imitate.demonstrations import (
     expert_options,
     read_demonstrations,
 )
-from paw.imitate.loop import make_rows, new_model, new_policy, new_tokenizer, open_evaluation
+from paw.imitate.loop import (
+    demonstration_rows,
+    new_model,
+    new_policy,
+    new_tokenizer,
+    open_evaluation,
+)
 from paw.model.load import device_of, read_shape, shape_of
 from paw.model.memory import Memory, ModelShape
 from paw.rollout.actor import load_policy, make_serializer, open_source
@@ -75,7 +81,9 @@ def dry_imitate(config: Config, device_memory: int | None = None) -> str:
     ]
     memory, time_row = None, ("time", "not measured: the model is not on this disk")
     if tokenizer is not None:
-        episodes = [make_rows(make_serializer(config, tokenizer), d, config) for d in sample]
+        episodes = [
+            demonstration_rows(make_serializer(config, tokenizer), d, config) for d in sample
+        ]
         rows += _token_rows(episodes, number, config)
         memory = None if shape is None else memory_of_imitation(config, shape, episodes)
         time_row = ("time", _time(config, tokenizer, episodes, number, memory, device))

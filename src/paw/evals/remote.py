@@ -48,7 +48,7 @@ class Setup:
 
 
 @dataclass(slots=True)
-class Tokens:
+class Usage:
     """What an episode used, all trials and reflections included."""
 
     num_requests: int = 0
@@ -114,7 +114,7 @@ class Player:
             UserError, Stopped: see `Endpoint.chat`.
         """
         lap, index = divmod(number, len(self._source))
-        task, tokens, trials = self._source[index], Tokens(), [Trial()]
+        task, tokens, trials = self._source[index], Usage(), [Trial()]
         failure, reflections = None, []
         try:
             self._try(task, number, lap, trials[-1], reflections, tokens)
@@ -144,7 +144,7 @@ class Player:
         lap: int,
         trial: Trial,
         reflections: Sequence[str],
-        tokens: Tokens,
+        tokens: Usage,
     ) -> None:
         """One attempt from the start, written into `trial` as it goes."""
         observation = self._open(number, task, lap)
@@ -178,7 +178,7 @@ class Player:
         number: int,
         trials: Sequence[Trial],
         reflections: Sequence[str],
-        tokens: Tokens,
+        tokens: Usage,
     ) -> str:
         last = trials[-1]
         past = [Turn(t["observation"], t["response"], t["command"]) for t in last.turns]
@@ -186,7 +186,7 @@ class Player:
         reply = self._ask(messages, tokens, number, len(reflections), self._setup.max_turns)
         return reflection_text(reply)
 
-    def _ask(self, messages: Sequence[Message], tokens: Tokens, *place: int) -> Reply:
+    def _ask(self, messages: Sequence[Message], tokens: Usage, *place: int) -> Reply:
         reply = self._endpoint.chat(messages, _seed(self._setup.seed, *place))
         tokens.add(reply)
         return reply

@@ -7,8 +7,9 @@ from typing import Any
 
 from paw import __version__
 from paw.envs.base import TaskSource, listing_digest
-from paw.evals.play import evaluation, wilson_interval
-from paw.evals.remote import Record, Setup, Tokens
+from paw.evals.play import summarise
+from paw.evals.remote import Record, Setup, Usage
+from paw.evals.statistics import wilson_interval
 from paw.types import SampledAction, Trajectory, Transition
 
 
@@ -43,7 +44,7 @@ def result_of(
     """
     last = {r["number"]: r for r in records}  # the latest of each
     played = [trajectory_of(r, source) for r in last.values()]
-    result = evaluation(
+    result = summarise(
         played,
         source,
         env=setup.env,
@@ -52,7 +53,7 @@ def result_of(
     )
     for row, record in zip(result["episodes"], last.values(), strict=True):
         row["trials"] = len(record["trials"])
-    tokens = Tokens()
+    tokens = Usage()
     for record in records:
         for name, value in record["tokens"].items():
             setattr(tokens, name, getattr(tokens, name) + value)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from paw.envs.base import StepResult, TaskSource
-from paw.evals.play import STREAM
+from paw.evals.play import EVALUATION_SEEDS
 from paw.rollout.actor import Actor
 from paw.rollout.collect import Limits, has_room, make_move, make_transition
 from paw.rollout.sampler import SampleRequest
@@ -28,7 +28,7 @@ def watch(
             prompt = dialogue.prompt()
             if not has_room(prompt, serializer):
                 return
-            request = SampleRequest(0, prompt.token_ids, (seed, STREAM, task_index, turn))
+            request = SampleRequest(0, prompt.token_ids, (seed, EVALUATION_SEEDS, task_index, turn))
             (action,) = actor.sampler.sample(
                 [request], temperature=limits.temperature, max_tokens=limits.max_response_tokens
             )

@@ -89,7 +89,7 @@ def imitate(
     config = settle(config, shape_of(policy.config), room)
     set_threads(config.run.threads, policy.num_parameters)
     serializer = make_serializer(config, tokenizer)
-    samples = [make_rows(serializer, d, config) for d in demonstrations]
+    samples = [demonstration_rows(serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
     if not samples:
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
@@ -215,7 +215,7 @@ def open_evaluation(config: Config) -> TaskSource:
     return open_source(on_split(config, config.eval.split))
 
 
-def make_rows(
+def demonstration_rows(
     serializer: Serializer, demonstration: Demonstration, config: Config
 ) -> list[TrainingSample]:
     """The rows of one episode (`append`: one, `window`: one a turn), with weight 1 on imitated

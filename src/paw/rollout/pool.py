@@ -83,7 +83,7 @@ class _Worker:
         os.set_blocking(self.stdout, False)
         self.pending: deque[Job] = deque()
         self.ready = False
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         self._inbox = bytearray()
         self._outbox = b""
         self.write(configuration)
@@ -91,7 +91,7 @@ class _Worker:
     def send(self, jobs: Sequence[Job]) -> None:
         self.pending.extend(jobs)
         if self.ready:
-            self.heard = time.monotonic()
+            self.last_message = time.monotonic()
         self.write(encode(jobs))
 
     def write(self, frame: bytes = b"") -> None:
@@ -304,7 +304,7 @@ class EnvironmentPool:
         return self._step_seconds if worker.ready else START_SECONDS
 
     def _deadline(self, worker: _Worker) -> float:
-        return worker.heard + self._limit(worker)
+        return worker.last_message + self._limit(worker)
 
     def _receive(self, timeout: float) -> set[_Worker]:
         """Wait for something to read or write, do it, and name the workers concerned."""
@@ -321,12 +321,12 @@ class EnvironmentPool:
             elif (bodies := worker.read()) is None:
                 self._replace(worker)
             else:
-                worker.heard = time.monotonic()
+                worker.last_message = time.monotonic()
                 for body in bodies:
-                    self._hear(worker, body)
+                    self._handle(worker, body)
         return active
 
-    def _hear(self, worker: _Worker, body: bytes) -> None:
+    def _handle(self, worker: _Worker, body: bytes) -> None:
         try:
             message: Any = pickle.loads(body)
         except Exception as error:  # an object in `info` may raise anything as it unpickles

@@ -19,7 +19,7 @@ from paw.text.prompts import Seen, Span
 from paw.text.turns import TurnFormat, turn_format
 from paw.types import Role, SampledAction, Task
 
-Tokens = tuple[tuple[int, ...], tuple[int, ...]]
+RoledTokens = tuple[tuple[int, ...], tuple[int, ...]]
 """(token ids, a Role per token)"""
 
 
@@ -33,7 +33,7 @@ class Prompt:
     """Its part that is new since the last action (`append`), or all of it (`window`)."""
     context_roles: tuple[int, ...]
     num_cut_tokens: int
-    """Tokens that `max_prompt_tokens` cut out of the middle."""
+    """RoledTokens that `max_prompt_tokens` cut out of the middle."""
 
 
 class Serializer:
@@ -85,8 +85,8 @@ class Serializer:
         encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return tuple(encoding["input_ids"])
 
-    def spans(self, spans: Sequence[Span]) -> Tokens:
-        """Tokens of a user turn's spans."""
+    def spans(self, spans: Sequence[Span]) -> RoledTokens:
+        """RoledTokens of a user turn's spans."""
         pieces = [(self.encode(s.text), int(s.role)) for s in spans]
         ids = tuple(i for piece, _ in pieces for i in piece)
         return ids, tuple(role for piece, role in pieces for _ in piece)
@@ -189,7 +189,7 @@ class Dialogue:
         return tuple(ids)
 
     def _fit(
-        self, before: tuple[int, ...], body: Tokens, after: tuple[int, ...]
+        self, before: tuple[int, ...], body: RoledTokens, after: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """Put scaffold around a turn; cut the middle of a turn longer than the prompt limit."""
         ids, roles = body

@@ -65,7 +65,7 @@ def restore(checkpoint: Path, learner: Learner) -> int:
     """Load optimizers, critic, counters (and the adapter, with LoRA); returns the update reached.
 
     The policy's weights themselves are loaded from the checkpoint as from any HF directory, within
-    `way_back`.
+    `explain_broken`.
 
     Raises:
         UserError: `trainer.pt` is broken or of another model; says how to go back.
@@ -86,12 +86,12 @@ def restore(checkpoint: Path, learner: Learner) -> int:
         pickle.PickleError,
     ) as error:  # fmt: skip
         raise UserError(
-            f"{file}: cannot read it ({_first_line(error)}){_way_out(checkpoint)}"
+            f"{file}: cannot read it ({_first_line(error)}){_how_to_go_on(checkpoint)}"
         ) from error
 
 
 @contextlib.contextmanager
-def way_back(checkpoint: Path) -> Iterator[None]:
+def explain_broken(checkpoint: Path) -> Iterator[None]:
     """Around loading the policy of a checkpoint that a run goes on from.
 
     Raises:
@@ -100,10 +100,10 @@ def way_back(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{checkpoint} is broken ({error}){_way_out(checkpoint)}") from error
+        raise UserError(f"{checkpoint} is broken ({error}){_how_to_go_on(checkpoint)}") from error
 
 
-def _way_out(checkpoint: Path) -> str:
+def _how_to_go_on(checkpoint: Path) -> str:
     """What to do about a broken checkpoint."""
     older = [c for c in complete(checkpoint.parent) if c.name < checkpoint.name]
     where = older[-1].name if older else "the start"

@@ -33,7 +33,7 @@ from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
-from paw.train.checkpoint import restore, way_back
+from paw.train.checkpoint import explain_broken, restore
 from paw.train.judge import Rules
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
@@ -108,7 +108,7 @@ def open_session(config: Config) -> Session:
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
         policy = load_policy(config, path)
     else:
-        with way_back(checkpoint):
+        with explain_broken(checkpoint):
             policy = load_policy(config, str(checkpoint))
     tokenizer = load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)

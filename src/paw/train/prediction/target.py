@@ -9,7 +9,7 @@ from paw.config.tree import PawConfig
 from paw.text.dialogue import Serializer
 from paw.types import Judgement, SampledAction, Target, Targets, Transition
 
-Tokens = tuple[int, ...]
+TokenIds = tuple[int, ...]
 NOTHING = SampledAction((), (), None, finished=False)
 """What stands before a target that is predicted without its action."""
 
@@ -25,7 +25,7 @@ def choose_targets(
     weights = judgement.transition_weights.tolist()
     true = {i: transitions[i].next_observation_ids for i, w in enumerate(weights) if w != 0}
 
-    def current(index: int) -> Tokens:
+    def current(index: int) -> TokenIds:
         return serializer.encode(transitions[index].observation)[: paw.max_observation_tokens]
 
     ids = TARGETS[paw.target](true, current, generator)
@@ -38,8 +38,8 @@ def choose_targets(
 
 
 def shuffled(
-    true: Mapping[int, Tokens], current: Callable[[int], Tokens], generator: torch.Generator
-) -> dict[int, Tokens]:
+    true: Mapping[int, TokenIds], current: Callable[[int], TokenIds], generator: torch.Generator
+) -> dict[int, TokenIds]:
     """Each transition trades its observation with another of different text and near length.
 
     A permutation that changes as many texts as any can: none meets itself unless one makes up more
@@ -77,8 +77,8 @@ def shuffled(
 
 
 def random_tokens(
-    true: Mapping[int, Tokens], current: Callable[[int], Tokens], generator: torch.Generator
-) -> dict[int, Tokens]:
+    true: Mapping[int, TokenIds], current: Callable[[int], TokenIds], generator: torch.Generator
+) -> dict[int, TokenIds]:
     """As many tokens, drawn from those that occur in the update's targets."""
     vocabulary = sorted({token for target in true.values() for token in target})
     result = {}
@@ -90,7 +90,9 @@ def random_tokens(
 
 TARGETS: dict[
     str,
-    Callable[[Mapping[int, Tokens], Callable[[int], Tokens], torch.Generator], dict[int, Tokens]],
+    Callable[
+        [Mapping[int, TokenIds], Callable[[int], TokenIds], torch.Generator], dict[int, TokenIds]
+    ],
 ] = {
     "next": lambda true, current, generator: dict(true),
     "shuffled": shuffled,
