@@ -112,7 +112,7 @@ def test_refuses_what_train_would(policy: Path, tmp_path: Path, capsys):
 
 
 def test_says_what_does_not_fit(policy: Path, tmp_path: Path, capsys):
-    many = flags(policy, tmp_path / "run", rollout__groups=10**6, rollout__conversations=4 * 10**6)
+    many = flags(policy, tmp_path / "run", rollout__groups=10**6, rollout__conversations=10**6)
     assert "warn       it does not fit: lower optimizer" in shown(capsys, *many)
 
 
@@ -137,9 +137,7 @@ def test_a_device_of_another_machine(policy: Path, tmp_path: Path, capsys, memor
 
 
 def test_only_what_is_not_set_is_advised(policy: Path, tmp_path: Path, capsys):
-    arguments = flags(
-        policy, tmp_path / "run", rollout__groups=10**6, rollout__conversations=4 * 10**6
-    )
+    arguments = flags(policy, tmp_path / "run", rollout__groups=10**6, rollout__conversations=10**6)
     assert "or set model.gradient_checkpointing or model.lora_rank" in warning(
         shown(capsys, *arguments)
     )

@@ -10,6 +10,7 @@ import pytest
 from lamps import Lamps
 
 from paw.cli import main
+from paw.commands import eval_endpoint
 from paw.evals.agents import Plain
 from paw.types import Task
 

@@ -13,6 +13,7 @@ from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.train.learner import Learner, NonFinite
 from paw.train.losses import choose_losses
+from paw.train.memory import TokenLimit
 from paw.train.statistics import Statistics
 from paw.types import TrainingSample
 
@@ -237,7 +238,7 @@ def test_running_out_of_memory_repeats_the_mini_batch_in_halves():
         assert all(ours.total(name) == theirs.total(name) for name in ours.sums)
     after = state(small)
     assert all(torch.equal(tensor, after[name]) for name, tensor in state(subject).items())
-    assert (subject.max_tokens, subject.limit.halved) == (4, True)
+    assert subject.limit == TokenLimit(4, halved=True)
     assert num_passes == 2 + 4 + 4
 
 

@@ -30,7 +30,7 @@ ALONE: dict[str, tuple[str, ...]] = {
 """Tables of which a card keeps these keys alone."""
 
 ALL_BUT: dict[str, tuple[str, ...]] = {
-    "rollout": ("sampler", "workers", "step_seconds"),
+    "rollout": ("conversations", "workers", "step_seconds"),
     "algorithm": (),
     "paw": (),
     "optimizer": ("tokens_per_micro_batch",),

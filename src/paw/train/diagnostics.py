@@ -1,4 +1,5 @@
-"""What diagnostic updates measure besides: passes without gradient that no other update makes.
+"""What diagnostic updates measure besides: passes without gradient that no other update makes,
+and the norms of the two terms' gradients.
 
 Every arm measures the same, whether it trains the prediction or not, so that arms compare.
 """
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
 
 from paw import objective
 from paw.model.policy import Policy
@@ -65,3 +67,17 @@ def drift(
         "policy/kl_after": sum(moved) / len(moved),
         "policy/kl_after_zero_advantage": sum(without) / len(without) if without else None,
     }
+
+
+def gradient_norms(
+    parameters: list[nn.Parameter], prediction: list[Tensor] | None
+) -> dict[str, float]:
+    """Norms of the two terms' gradients; the policy's is the difference to the sum."""
+    whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    alone = prediction or [torch.zeros_like(p) for p in parameters]
+    policy = [w - a for w, a in zip(whole, alone, strict=True)]
+
+    def norm(gradient: list[Tensor]) -> float:
+        return float(torch.stack([g.double().square().sum() for g in gradient]).sum().sqrt())
+
+    return {"wm_gradient_norm": norm(alone), "policy_gradient_norm": norm(policy)}

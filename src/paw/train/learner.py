@@ -23,6 +23,7 @@ from paw.model.memory import MOST_TOKENS
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
+from paw.train.diagnostics import gradient_norms
 from paw.train.losses import Losses
 from paw.train.memory import TokenLimit, with_less_memory
 from paw.train.statistics import Statistics
@@ -100,7 +101,11 @@ class Learner:
                 found.merge(self.critic_gradient(samples, scale / num_transitions))
             return found
 
-        statistics = with_less_memory(gradients, self.limit, self._drop_gradients)
+        def undo() -> None:
+            for optimizer in filter(None, (self.optimizer, self.critic_optimizer)):
+                optimizer.zero_grad()
+
+        statistics = with_less_memory(gradients, self.limit, undo)
         steps: list[tuple[str, torch.optim.Optimizer, float]] = []
         if train_policy:
             warmup = self.settings.warmup_steps
@@ -123,16 +128,6 @@ class Learner:
         statistics.add(**norms, steps=1)
         return statistics
 
-    @property
-    def max_tokens(self) -> int:
-        """Base tokens of one forward and backward pass."""
-        return self.limit.tokens
-
-    def _drop_gradients(self) -> None:
-        self.optimizer.zero_grad()
-        if self.critic_optimizer is not None:
-            self.critic_optimizer.zero_grad()
-
     def policy_gradient(
         self, samples: Sequence[TrainingSample], scale: float = 1.0, diagnose: bool = False
     ) -> Statistics:
@@ -140,7 +135,7 @@ class Learner:
         statistics, parameters = Statistics(), self.policy.parameters()
         prediction_gradient: list[Tensor] | None = None
         weighted = [s for s in samples if s.has_weight] or samples[:1]
-        for members in micro_batches(weighted, self.max_tokens):
+        for members in micro_batches(weighted, self.limit.tokens):
             batch = make_batch(members, self.policy.device)
             policy_loss, wm_loss = self._losses(batch, statistics)
             if diagnose and len(batch.target_weights):
@@ -149,7 +144,7 @@ class Learner:
                 prediction_gradient = [a + b for a, b in zip(old, alone, strict=True)]
             (scale * (policy_loss + wm_loss)).backward()
         if diagnose:
-            statistics.add(**_norms(parameters, prediction_gradient), measured=1)
+            statistics.add(**gradient_norms(parameters, prediction_gradient), measured=1)
         return statistics
 
     def critic_gradient(self, samples: Sequence[TrainingSample], scale: float) -> Statistics:
@@ -157,7 +152,7 @@ class Learner:
         assert self.critic is not None
         statistics, device = Statistics(), self.critic.device
         valued = [s for s in samples if s.value_positions]
-        for members in micro_batches(valued, self.max_tokens):
+        for members in micro_batches(valued, self.limit.tokens):
             # Appended targets stand behind every value and would only cost time.
             packed = pack([s.token_ids[: s.base_length] for s in members], device)
             offsets = zip(members, packed.boundaries, strict=False)
@@ -202,15 +197,3 @@ class Learner:
         return torch.optim.AdamW(
             parameters, lr=rate, betas=settings.betas, weight_decay=settings.weight_decay
         )
-
-
-def _norms(parameters: list[nn.Parameter], prediction: list[Tensor] | None) -> dict[str, float]:
-    """Norms of the two terms' gradients; the policy's is the difference to the sum."""
-    whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    alone = prediction or [torch.zeros_like(p) for p in parameters]
-    policy = [w - a for w, a in zip(whole, alone, strict=True)]
-
-    def norm(gradient: list[Tensor]) -> float:
-        return float(torch.stack([g.double().square().sum() for g in gradient]).sum().sqrt())
-
-    return {"wm_gradient_norm": norm(alone), "policy_gradient_norm": norm(policy)}

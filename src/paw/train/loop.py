@@ -100,9 +100,7 @@ def train_update(session: Session, update: int) -> dict[str, Any]:
         groups = act(session, update)
     if update == session.first_update + 1:
         say_first(session, groups)
-    metrics = learn_from(session, update, groups)
-    session.actor.sampler.load(session.learner.policy, update)
-    return metrics
+    return learn_from(session, update, groups)
 
 
 def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, Any]:
@@ -133,15 +131,16 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     if session.diagnoses(update):
         with run.stage("diagnose"):
             everything = true_observations(transitions, rows, scores, judgement, serializer)
-            nll = prediction_nll(policy, everything, session.learner.max_tokens)
+            nll = prediction_nll(policy, everything, session.learner.limit.tokens)
             diagnosed["wm/next_observation_nll"] = nll
 
     with run.stage("learn"):  # -> the policy's new weights
         statistics = learn(session, update, samples, len(transitions))
+        session.actor.sampler.load(policy, update)
 
     if session.diagnoses(update):
         with run.stage("diagnose"):
-            diagnosed |= drift(policy, rows, scores, judgement, session.learner.max_tokens)
+            diagnosed |= drift(policy, rows, scores, judgement, session.learner.limit.tokens)
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
         run.save_trajectories(update, records(update, groups, judgement, targets))
     learned = learning_metrics(transitions, columns, judgement, targets, statistics)

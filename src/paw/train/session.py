@@ -151,7 +151,7 @@ def _begin(
             load_policy(config, path, lora=False) if algorithm.kl_coefficient else None,
             scores_actions=algorithm.old_logprobs == "score",
             full_entropy=config.paw.entropy == "full",
-            max_tokens=learner.max_tokens,
+            max_tokens=learner.limit.tokens,
         ),
         rules=Rules(algorithm, config.paw, source.max_return, matched_constant(config)),
         first_update=first,
