@@ -53,6 +53,7 @@ ALL = "--env.split all"  # the made-up shop has four goals, which the official o
 RULES = [
     Rule(r"^make ", not_run="make test is what runs this; examples/quickstart.py is run below"),
     Rule(r"^(pip|hf) |--download", not_run="a download"),
+    Rule(r"^python -m venv", not_run="what runs this stands in one"),
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),
     Rule(r"\|\w+\|", not_run="names alternatives; each stands on its own page"),
     Rule(r"^paw retriever serve", not_run="serves until stopped; tests/envs start and stop one"),
@@ -66,7 +67,7 @@ RULES = [
     Rule(r"^paw train", TRAIN),
     Rule(r"^paw imitate", "--imitate.demonstrations 4 --imitate.steps 2 " + TINY),
     Rule(r"^paw eval", "--episodes 2 --eval.max_turns 2"),
-    Rule(r"examples/quickstart.py", "--updates 1"),
+    Rule(r"examples/(quickstart|one_file).py", "--updates 1"),
 ]
 """The first rule that matches holds."""
 
@@ -138,14 +139,14 @@ def clone(tmp_path: Path) -> Path:
     for name in ("MODEL", "my_policy"):
         make_policy(tmp_path / name, max_positions=8192)
     (tmp_path / "recipe.toml").write_text("")
-    own = (ROOT / "examples" / "own_environment.py").read_text() + "\n\nfactory = Guess\n"
+    own = (ROOT / "examples" / "own_environment.py").read_text() + "\n\nfactory = Guess\n\n\n"
+    (tmp_path / "mymodule.py").write_text(own)
     for page in ("environments", "experts"):
         blocks = re.findall(
             r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.S
         )
         own += "\n\n".join(block for block in blocks if re.search("^class ", block, re.M))
-    for name in ("mymodule.py", "my_games.py"):
-        (tmp_path / name).write_text(own)
+    (tmp_path / "my_games.py").write_text(own)
     data = tmp_path / "data"
     for split in ("train", "valid_seen", "valid_unseen"):
         for trial in (1, 2):
