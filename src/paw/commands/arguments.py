@@ -12,7 +12,7 @@ from paw.errors import UserError, warn
 if TYPE_CHECKING:
     from paw.config.read import Resolved
     from paw.config.tree import Config
-    from paw.runs.console import Progress
+    from paw.runs.console import Say
 
 Declare = Callable[..., argparse.ArgumentParser]
 """(name, run, help, epilog, keys) -> the parser of that command; `keys`: which `--table.key` flags
@@ -98,20 +98,17 @@ def warn_of_layers(resolved: "Resolved") -> None:
         warn(line)
 
 
-def telling(resolved: "Resolved", progress: "Progress") -> "Progress":
-    """`progress`, and before its first call what was taken from where. Bad input, which ends a
-    command before that, stays one line."""
-    from paw.config.describe import origins
-
+def telling(resolved: "Resolved", say: "Say") -> "Say":
+    """`say`, and the warnings behind its first text, the header: bad input, which ends a command
+    before that, stays one line."""
     told = False
 
-    def call(number: int, metrics: dict[str, Any]) -> None:
+    def call(text: str) -> None:
         nonlocal told
+        say(text)
         if not told:
             told = True
-            print(*origins(resolved), sep="\n", flush=True)
             warn_of_layers(resolved)
-        progress(number, metrics)
 
     return call
 

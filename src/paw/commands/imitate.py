@@ -40,13 +40,14 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     if known.dry_run:
         return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
+    from paw.config.describe import origins
     from paw.imitate.loop import imitate, stopped
     from paw.runs.console import Bar, quiet
 
     quiet()
     with Bar(config.imitate.steps, "step") as bar:
         try:
-            report = imitate(config, telling(resolved, bar), bar.say)
+            report = imitate(config, bar, telling(resolved, bar.say), origins(resolved))
         except KeyboardInterrupt:
             bar.close()
             return complain(stopped(config), 130)

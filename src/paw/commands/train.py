@@ -51,6 +51,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     if known.dry_run:
         return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
+    from paw.config.describe import origins
     from paw.runs.console import Bar, quiet
     from paw.runs.layout import newest_checkpoint, run_directory
     from paw.train.loop import train
@@ -59,7 +60,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     directory = run_directory(config)
     with Bar(config.run.updates, "update") as bar:
         try:
-            session = train(config, telling(resolved, bar), bar.say)
+            session = train(config, bar, telling(resolved, bar.say), origins(resolved))
         except KeyboardInterrupt:
             bar.close()
             newest = newest_checkpoint(directory / "checkpoints")

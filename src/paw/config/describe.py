@@ -76,7 +76,7 @@ def origins(resolved: Resolved) -> list[str]:
         # No line ends within a key and its value.
         textwrap.fill(
             f"{name}: " + ", ".join(value.replace(" ", "\0") for value in values),
-            100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
+            88, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False,
         ).replace("\0", " ")
         for name, values in told.items() if values
     ]  # fmt: skip

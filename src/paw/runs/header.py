@@ -86,7 +86,8 @@ def _header(policy: Policy, rows: list[tuple[str, str]], origins: Sequence[str])
     threads = f"threads: {torch.get_num_threads()}"
     first = ("paw", f"{__version__}{build}, torch {torch.__version__}, {device}, {threads}")
     rows = [first, *rows, *(("settings" if i == 0 else "", o) for i, o in enumerate(origins))]
-    return "\n".join(f"{name:11}{text}".rstrip() for name, text in rows)
+    lines = [f"{name:11}{text}".replace("\n", "\n" + " " * 11) for name, text in rows]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _model(path: str, policy: Policy) -> str:
