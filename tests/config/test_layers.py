@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from paw.commands.arguments import layers, telling, warn_of_layers
+from paw.config.describe import origins
 from paw.config.tree import Config
 
 
@@ -70,17 +71,15 @@ def test_what_changes_nothing_is_said_once(capsys: pytest.CaptureFixture[str]):
     )
 
 
-def test_told_once_before_the_first_update(capsys: pytest.CaptureFixture[str]):
-    seen = []
-    progress = telling(
-        layers([], ["--rollout.groups", "4", "--paw.constant", "2"]),
-        lambda number, metrics: seen.append((number, capsys.readouterr())),
-    )
-    progress(0, {})
-    progress(1, {})
-    (_, (out, err)), second = seen
-    card, flags = out.replace("\n    ", " ").splitlines()
+def test_warnings_stand_once_behind_the_header(capsys: pytest.CaptureFixture[str]):
+    resolved = layers([], ["--rollout.groups", "4", "--paw.constant", "2"])
+    card, flags = (line.replace("\n    ", " ") for line in origins(resolved))
     assert card.startswith("card: run.updates = 80, rollout.max_turns = 20,")
     assert flags == "flags: rollout.groups = 4, paw.constant = 2"
-    assert "paw.constant = 2.0 changes nothing" in err
-    assert second == (1, ("", ""))
+    texts = []
+    say = telling(resolved, texts.append)
+    assert capsys.readouterr().err == ""
+    say("header")
+    assert "paw.constant = 2.0 changes nothing" in capsys.readouterr().err
+    say("first exchange")
+    assert (capsys.readouterr().err, texts) == ("", ["header", "first exchange"])

@@ -100,13 +100,15 @@ def test_origins_are_told_short_and_without_a_break_inside():
     flags = (f"--imitate.phrases={phrases}", "--env.level=2", "--imitate.from_scratch=true")
     preset, said = origins(layered(*flags, "--run.directory=a b" + "c" * 55))
     assert preset == (
-        f'preset for {NEW_MODEL}: rollout.context = "append", '
-        'rollout.response_format = "command",\n    '
-        "optimizer.learning_rate = 0.0001, imitate.learning_rate = 0.002"
+        f'preset for {NEW_MODEL}: rollout.context = "append",\n    '
+        'rollout.response_format = "command", optimizer.learning_rate = 0.0001,\n    '
+        "imitate.learning_rate = 0.002"
     )
     lines = said.splitlines()
-    assert lines[0] == f'flags: run.directory = "a b{"c" * 55}", env.level = 2,'
-    assert lines[1] == "    imitate.from_scratch = true, imitate.phrases = (30 values)"
+    assert lines[0] == f'flags: run.directory = "a b{"c" * 55}",'
+    assert (
+        lines[1] == "    env.level = 2, imitate.from_scratch = true, imitate.phrases = (30 values)"
+    )
 
 
 def test_a_bad_value_names_the_layer_that_said_it():
