@@ -1,12 +1,16 @@
 """From a few played episodes to the time of an update, by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from paw.commands.measure import LearnedRow, Played, learned_rows, num_passes, pace_of
+from paw.commands.measure import Played, num_passes, pace_of, samples_of
 from paw.config.read import resolve
-from paw.types import SampledAction, Task, Trajectory, Transition
+from paw.config.tree import Config
+from paw.text.dialogue import Serializer
+from paw.types import SampledAction, Task, TrainingSample, Trajectory, Transition
 
 CONFIG = resolve(
     [],
@@ -31,29 +35,45 @@ def episode(*turns: Transition) -> Trajectory:
 TWO = [episode(turn(4, 2, 3), turn(4, 2, 3)), episode(turn(6, 4, 3), turn(6, 4, 3))]
 
 
+def serializer(append: bool) -> Serializer:
+    """One token of scaffold before a target."""
+    found = SimpleNamespace(append=append, to_user=lambda action: (0,), encode=lambda text: ())
+    return cast(Serializer, found)
+
+
+def samples(config: Config, append: bool = False) -> list[TrainingSample]:
+    return samples_of(TWO, config, 10.0, serializer(append))
+
+
+def scored(sample: TrainingSample) -> list[int]:
+    """Tokens with a weight."""
+    weights = zip(sample.policy_weights, sample.target_weights, strict=True)
+    return [i for i, pair in enumerate(weights) if any(pair)]
+
+
 def test_rows_of_a_window():
-    """Four rows; half of them, the first two, have their target: 9, 9, 10 and 10 tokens."""
-    rows = learned_rows(TWO, CONFIG)
-    assert [len(r.token_ids) for r in rows] == [9, 9, 10, 10]
-    assert [r.scored for r in rows] == [[4, 5, 6, 7, 8]] * 2 + [[6, 7, 8, 9]] * 2
+    """Four rows of 4 + 2 and 6 + 4 tokens; half of them, the first two, have a target of 1 + 3."""
+    rows = samples(CONFIG)
+    assert [len(r.token_ids) for r in rows] == [10, 10, 10, 10]
+    assert [scored(r) for r in rows] == [[4, 5, 7, 8, 9]] * 2 + [[6, 7, 8, 9]] * 2
     alone = replace(CONFIG, paw=replace(CONFIG.paw, enabled=False))
-    assert [len(r.token_ids) for r in learned_rows(TWO, alone)] == [6, 6, 10, 10]
+    assert [len(r.token_ids) for r in samples(alone)] == [6, 6, 10, 10]
 
 
 def test_rows_of_a_conversation():
-    """A row an episode: 2 x (4 + 2) tokens; the second turn's observation stands at 8 and 9."""
-    config = replace(CONFIG, rollout=replace(CONFIG.rollout, context="append"))
-    rows = learned_rows(TWO, config)
-    assert [len(r.token_ids) for r in rows] == [12, 20]
-    assert rows[0].scored == [4, 5, 8, 9, 10, 11]
+    """A row an episode, 2 x (4 + 2) tokens, the last target of the first one behind it."""
+    config = replace(CONFIG, paw=replace(CONFIG.paw, selection_fraction=1.0))
+    first = samples(config, append=True)[0]
+    assert (len(first.token_ids), first.base_length) == (16, 12)
+    assert scored(first) == [4, 5, 10, 11, 13, 14, 15]
 
 
 def test_an_update_by_its_tokens():
-    """2 turns an episode of 3 tokens each: 10 x 2 x 3 = 60 at 12 tokens/s are 5 s. Rows have 38
-    tokens in 4 turns, 9.5 each: 20 x 9.5 at 10 ms are 1.9 s."""
+    """2 turns an episode of 3 tokens each: 10 x 2 x 3 = 60 at 12 tokens/s are 5 s. Rows have 40
+    tokens in 4 turns, 10 each: 20 x 10 at 10 ms are 2 s."""
     played = Played(TWO, 12.0, stopped=False, response_limit=8)
-    pace = pace_of(CONFIG, played, learned_rows(TWO, CONFIG), 0.01)
-    assert (pace.act, pace.learn) == (pytest.approx(5.0), pytest.approx(1.9))
+    pace = pace_of(CONFIG, played, samples(CONFIG), 0.01)
+    assert (pace.act, pace.learn) == (pytest.approx(5.0), pytest.approx(2.0))
     assert (pace.episodes, pace.at_most) == (2, False)
 
 
@@ -67,7 +87,7 @@ def test_responses_that_were_cut_give_an_upper_bound():
     """2 turns of 8 tokens: 160 tokens at 16 a second; and 160 + 20 x 4 learned ones. A limit that
     no response met, or that is the run's own, bounds nothing."""
     cut = [episode(turn(4, 2, 0, finished=False), turn(4, 2, 0))]
-    rows = [LearnedRow([0] * 6, [4, 5])] * 2
+    rows = samples_of(cut, CONFIG, 10.0, serializer(append=False))  # 6 tokens each, no target
     pace = pace_of(CONFIG, Played(cut, 16.0, stopped=False, response_limit=2), rows, 0.01)
     assert (pace.act, pace.at_most) == (pytest.approx(10.0), True)
     assert pace.learn == pytest.approx(2.4)

@@ -11,7 +11,7 @@ from statistics import fmean
 from transformers import PreTrainedTokenizerBase
 
 from paw.commands.estimate import memory_of
-from paw.commands.measure import LearnedRow, seconds_per_token
+from paw.commands.measure import seconds_per_token
 from paw.commands.preview import (
     Device,
     Rows,
@@ -236,11 +236,8 @@ def _time(
     config = replace(config, model=model)
     policy = new_policy(config, len(tokenizer)) if not path else load_policy(config, path)
     set_threads(config.run.threads, policy.num_parameters)
-    rows = [
-        LearnedRow(list(r.token_ids), [i for i, w in enumerate(r.target_weights) if w])
-        for r in chain.from_iterable(episodes)
-    ]
-    seconds = seconds_per_token(policy, rows, config.optimizer.tokens_per_micro_batch)
+    samples = list(chain.from_iterable(episodes))
+    seconds = seconds_per_token(policy, samples, config.optimizer.tokens_per_micro_batch)
     tokens = fmean(sum(len(row.token_ids) for row in rows) for rows in episodes)
     step = seconds * tokens * min(settings.batch_episodes, number)
     return f"about {step:.2f} s a step, {span(settings.steps * step)} without evaluations"

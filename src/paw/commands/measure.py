@@ -5,7 +5,6 @@ one forward and backward pass runs over rows of what it played. Weights stay as 
 that are not played to their end give an upper bound: every turn played.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,17 @@ from paw.envs.base import Observation, StepResult, TaskSource
 from paw.errors import UserError
 from paw.model.packing import pack
 from paw.model.policy import Policy
-from paw.rollout.actor import Actor, open_pool
-from paw.rollout.collect import Environments, Limits, Plan, collect
+from paw.rollout.actor import Actor, make_serializer, open_pool
+from paw.rollout.collect import Environments, Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import Failure
 from paw.rollout.sampler import SampleRequest
-from paw.types import Role, Task, Trajectory
+from paw.text.dialogue import Serializer
+from paw.train.batching import micro_batches
+from paw.train.judge import Rules, judge
+from paw.train.prediction.target import choose_targets
+from paw.train.score import flatten, make_rows
+from paw.train.serialise import serialise
+from paw.types import Scores, Task, TrainingSample, Trajectory
 
 PLAY_SECONDS = 4.0
 """For the episodes of one try; the next has GROWTH times as many."""
@@ -58,14 +63,6 @@ class Pace:
     """That were played for it"""
     at_most: bool
     """As if every episode had all its turns, or every response all its tokens"""
-
-
-@dataclass(frozen=True, slots=True)
-class LearnedRow:
-    """A row of tokens, and those of them (not the first) whose log-probability is wanted."""
-
-    token_ids: list[int]
-    scored: list[int]
 
 
 class _Hurried:
@@ -108,9 +105,9 @@ def measure_update(
     if not usable:
         reasons = sorted({str(t.failure) for t in played.trajectories})
         raise UserError(f"{config.env.name}: every environment failed: {reasons[0]}")
-    rows = learned_rows(usable, config)
-    seconds = seconds_per_token(policy, rows, config.optimizer.tokens_per_micro_batch)
-    return pace_of(config, played, rows, seconds)
+    samples = samples_of(usable, config, source.max_return, make_serializer(config, tokenizer))
+    seconds = seconds_per_token(policy, samples, config.optimizer.tokens_per_micro_batch)
+    return pace_of(config, played, samples, seconds)
 
 
 def play(config: Config, actor: Actor, source: TaskSource) -> Played:
@@ -163,49 +160,37 @@ def _response_limit(actor: Actor, source: TaskSource, limit: int) -> int:
     return min(limit, max(LEAST_TOKENS, int(PLAY_SECONDS / 4 / seconds)))
 
 
-def learned_rows(trajectories: Sequence[Trajectory], config: Config) -> list[LearnedRow]:
-    """What learning would pass through: a row a turn (`window`), with a target behind the share of
-    turns that PaW selects, or a row a trajectory (`append`), in which the targets stand already."""
-    paw, append = config.paw, config.rollout.context == "append"
-    predicts = paw.enabled and paw.coefficient > 0
-    num_turns = sum(len(x.transitions) for x in trajectories)
-    share = 0.0 if not predicts else 1.0 if paw.select == "all" else paw.selection_fraction
-    targets_left = math.ceil(share * num_turns - 1e-9)
-    rows = []
-    for trajectory in trajectories:
-        ids: list[int] = []
-        scored: list[int] = []
-        for turn in trajectory.transitions:
-            observed = [i for i, r in enumerate(turn.context_roles) if r == Role.OBSERVATION]
-            scored += [len(ids) + i for i in observed if append and predicts and ids]
-            ids += turn.context_ids
-            scored += range(len(ids), len(ids) + len(turn.action.token_ids))
-            ids += turn.action.token_ids
-            if append:
-                continue
-            if targets_left > 0:
-                scored += range(len(ids), len(ids) + len(turn.next_observation_ids))
-                ids += turn.next_observation_ids
-            targets_left -= 1
-            rows.append(LearnedRow(ids, scored))
-            ids, scored = [], []
-        if append:
-            rows.append(LearnedRow(ids, scored))
-    return rows
+def samples_of(
+    trajectories: Sequence[Trajectory], config: Config, max_return: float, serializer: Serializer
+) -> list[TrainingSample]:
+    """What learning would pass through, by the stages of an update."""
+    groups = group_trajectories(trajectories)
+    transitions, columns = flatten(groups)
+    rows = make_rows(transitions, columns, serializer.append)
+    nothing = torch.zeros(len(transitions), dtype=torch.float64)
+    old = [[0.0] * len(t.action.token_ids) for t in transitions]
+    scores = Scores(old, nothing, nothing, None)
+    generator = torch.Generator().manual_seed(config.run.seed)
+    # Whatever the episodes won: a target of every transition that Eq. 4 may choose.
+    paw = replace(config.paw, weight="constant", constant=1.0)
+    rules = Rules(config.algorithm, paw, max_return)
+    judgement = judge(columns, scores, rules, 1, generator)
+    targets = choose_targets(transitions, judgement, paw, serializer, generator)
+    return serialise(rows, scores, judgement, targets, paw.condition == "action")
 
 
-def seconds_per_token(policy: Policy, rows: Sequence[LearnedRow], max_tokens: int) -> float:
-    """Of a forward and backward pass over a micro-batch of `rows`, as long as time allows."""
+def seconds_per_token(policy: Policy, samples: Sequence[TrainingSample], max_tokens: int) -> float:
+    """Of a forward and backward pass over a micro-batch of `samples`, as long as time allows."""
 
     def run(limit: int) -> float:
-        batch, positions, length = [], [], 0
-        for row in rows:
-            if batch and length + len(row.token_ids) > limit:
-                break
-            batch.append(row.token_ids[:limit])
-            positions += [length + i for i in row.scored if i < limit]
-            length += len(batch[-1])
-        packed = pack(batch, policy.device)
+        batch = next(micro_batches(samples, limit))
+        packed = pack([s.token_ids[:limit] for s in batch], policy.device)
+        positions = [
+            offset + i
+            for s, offset in zip(batch, packed.boundaries, strict=False)
+            for i, weights in enumerate(zip(s.policy_weights, s.target_weights, strict=True))
+            if any(weights) and i < limit
+        ]
         start = time.perf_counter()
         logprobs, _ = policy.logprobs(packed, torch.tensor(positions, device=policy.device).long())
         logprobs.sum().backward()
@@ -214,7 +199,7 @@ def seconds_per_token(policy: Policy, rows: Sequence[LearnedRow], max_tokens: in
         seconds = time.perf_counter() - start
         for parameter in policy.parameters():
             parameter.grad = None
-        return seconds / length
+        return seconds / len(packed.token_ids)
 
     run(WARM_UP_TOKENS)
     affordable = int(LEARN_SECONDS / run(WARM_UP_TOKENS))
@@ -222,7 +207,7 @@ def seconds_per_token(policy: Policy, rows: Sequence[LearnedRow], max_tokens: in
 
 
 def pace_of(
-    config: Config, played: Played, rows: Sequence[LearnedRow], token_seconds: float
+    config: Config, played: Played, samples: Sequence[TrainingSample], token_seconds: float
 ) -> Pace:
     """From what was played and learned to a whole update, by the tokens of both."""
     rollout = config.rollout
@@ -236,7 +221,7 @@ def pace_of(
     response = rollout.max_response_tokens if cut else sampled / len(actions)
     num_turns = rollout.groups * rollout.group_size * turns
     # What is learned besides responses: prompts and targets, a turn.
-    read = (sum(len(row.token_ids) for row in rows) - sampled) / len(actions)
+    read = (sum(len(s.token_ids) for s in samples) - sampled) / len(actions)
     return Pace(
         act=num_turns * response / played.tokens_per_second,
         learn=num_turns * (read + response) * token_seconds * num_passes(config.algorithm),
