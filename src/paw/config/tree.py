@@ -71,8 +71,8 @@ class RunConfig:
     save_trajectories_every: Annotated[Interval, MayChange()] = 1
     """Updates between trajectory files; 0 writes none."""
     diagnostics_every: Interval = 0
-    """Updates between measurements that cost passes of their own: gradient norm of each loss term, NLL
-    of all next observations before the update, KL after it; 0: never."""
+    """Updates between measurements that cost passes of their own: gradient norm of each loss term,
+    NLL of all next observations before the update, KL after it; 0: never."""
     track: Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], MayChange()] = ()
     """Sinks besides metrics.jsonl; need the extra `paw-rl[track]`."""
     threads: Annotated[int, Meta(ge=0, le=4096), MayChange()] = 0
