@@ -5,6 +5,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+PYTEST ?= -n auto
 BIN := $(VENV)/bin
 
 .PHONY: quickstart test test-all lint clean

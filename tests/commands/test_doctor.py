@@ -21,7 +21,7 @@ def test_this_installation_is_sound(capsys: pytest.CaptureFixture[str]):
     out = capsys.readouterr().out
     for what in ("python", "packages", "torch", "policy", "alfworld", "disk", "memory"):
         assert f"  {what} " in out
-    for extra in ("webshop", "search", "plot", "lora", "track"):
+    for extra in ("search", "plot", "lora", "track"):
         assert f"[{extra}]" in out
 
 
