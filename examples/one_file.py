@@ -19,8 +19,7 @@ import paw.objective as P
 
 NUM_GAMES, GROUP_SIZE, MAX_TURNS, MAX_WORDS = 8, 8, 10, 7
 SELECTION_FRACTION, PROBABILITY_CAP, CLIP = 0.75, 0.2, 0.2  # alpha, rho, epsilon
-PROMPT, ACTION, OBSERVATION = range(3)  # the role of a token
-END = 0
+PROMPT, ACTION, OBSERVATION, END = *range(3), 0  # roles of a token; the id of <end>
 
 
 class Transition(NamedTuple):
@@ -115,6 +114,7 @@ def losses(policy: Policy, transitions: list[Transition], returns: Tensor) -> tu
 
 def main(updates: int, coefficient: float, seed: int, imitation_steps: int = 250) -> list[tuple]:
     """Imitate, then train; success and NLL of next observations on the way."""
+    torch.set_num_threads(1)  # threads of so small a model wait for each other
     torch.manual_seed(seed)
     source = paw.envs.make("household", split="train", kinds=["look_at_obj_in_light"])
     games, policy = [g for g in source[:NUM_GAMES] for _ in range(GROUP_SIZE)], Policy()
@@ -145,6 +145,6 @@ def main(updates: int, coefficient: float, seed: int, imitation_steps: int = 250
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    for name, default in {"updates": 40, "coefficient": 1.0, "seed": 0}.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default)
+    for name, value in {"updates": 40, "coefficient": 1.0, "seed": 0}.items():
+        parser.add_argument(f"--{name}", type=type(value), default=value)
     main(**vars(parser.parse_args()))

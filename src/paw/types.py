@@ -217,7 +217,8 @@ class Judgement:
     selected: "Tensor"
     """[P] bool, S_alpha of Eq. 4; empty in an update that trains no prediction"""
     group_weights: "Tensor"
-    """[G] lambda_g of Eq. 10 (or its ablation), before the coefficient"""
+    """[G] lambda_g of Eq. 10 (or its ablation), before the coefficient; [N] where each trajectory
+    is a group of its own (PPO)"""
     transition_weights: "Tensor"
     """[P] coefficient * lambda_g / (G |S_alpha,g|), 0 where not selected"""
 

@@ -3,8 +3,9 @@
 import os
 
 import pytest
+import torch
 
-from paw.runs.threads import ActingRate, choose_threads, usable_cores
+from paw.runs.threads import ActingRate, choose_threads, set_threads, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,24 @@ def test_slow_acting_is_said_once():
 def test_updates_that_sample_nothing_are_no_measure():
     rate = ActingRate()
     assert [rate.judge(tokens, 0.0) for tokens in (0, 0, 0, 0, 5)] == [None] * 5
+
+
+def test_a_run_that_goes_on_is_measured_by_its_first_updates():
+    """400 tokens/s in its second update, before it was stopped: 99 now is a warning at once."""
+    earlier = [{"tokens/sampled": n, "time/act": 1.0} for n in (100, 400, 200, 390)]
+    message = ActingRate(earlier).judge(99, 1.0)
+    assert message is not None and "from 400" in message
+
+
+def test_more_threads_than_free_cores_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    try:
+        assert set_threads(2, 100_000) == 2
+        assert "run.threads = 2: 1 cores," in capsys.readouterr().err
+        assert set_threads(1, 100_000) == 1
+        assert capsys.readouterr().err == ""
+    finally:
+        torch.set_num_threads(before)

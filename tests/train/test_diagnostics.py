@@ -1,17 +1,21 @@
 """Diagnostic updates: the same numbers in every arm, and nothing counted or changed."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
-from paw.train.diagnostics import drift, prediction_nll, true_observations
+from paw.train.diagnostics import drift, prediction_nll, true_targets
 from paw.train.judge import Rules, judge
 from paw.train.score import flatten, make_rows, score_actions
+from paw.train.serialise import serialise
 from paw.types import Scores
 
 from . import fakes, formula
+from .tiny_runs import ForkServer, flags, metrics
 
 
 @pytest.mark.parametrize("paw", [PawConfig(), PawConfig(enabled=False)], ids=["paw", "baseline"])
@@ -23,7 +27,9 @@ def test_nll_is_that_of_every_true_next_observation(append: bool, paw: PawConfig
     rows, scores = make_rows(transitions, columns, append), fakes.scores_of(transitions)
     rules = Rules(AlgorithmConfig(), paw, formula.MAX_RETURN)
     judgement = judge(columns, scores, rules, 1, torch.Generator())
-    samples = true_observations(transitions, rows, scores, judgement, fakes.SCRIPTED)
+    silent = replace(judgement, action_weights=torch.zeros(17))
+    targets = true_targets(transitions, columns.candidates, fakes.SCRIPTED)
+    samples = serialise(rows, scores, silent, targets)
     model = copy.deepcopy(policy.model)
     model.set_attn_implementation("sdpa")
     expected: list[float] = []
@@ -69,3 +75,24 @@ def test_drift_is_the_kl_to_the_policy_that_sampled():
     assert found["policy/kl_after"] == pytest.approx(sum(means) / len(means), rel=1e-5)
     expected = sum(without) / len(without)
     assert found["policy/kl_after_zero_advantage"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_arms_measure_the_same(server: ForkServer, policy: Path, tmp_path: Path):
+    """Before the first update the arms are one policy: `wm/nll`, trained on or not, is that of the
+    same targets, and all next observations' is that of a placebo's arm too."""
+    found = {}
+    arms = {
+        "paw": {}, "baseline": {"paw__enabled": False}, "placebo": {"paw__target": "shuffled"},
+        "blind": {"paw__enabled": False, "run__diagnostics_every": 0},
+    }  # fmt: skip
+    for name, changed in arms.items():
+        run = tmp_path / name
+        settings = {"run__updates": 1, "run__diagnostics_every": 1} | changed
+        done = server.run(["train", *flags(policy, run, **settings)])
+        assert done.code == 0, done.err
+        (found[name],) = metrics(run)
+    assert found["paw"]["wm/target_tokens"] > 0 == found["baseline"]["wm/target_tokens"]
+    assert found["baseline"]["wm/nll"] == pytest.approx(found["paw"]["wm/nll"], rel=1e-5)
+    everything = [found[name]["wm/next_observation_nll"] for name in ("paw", "baseline", "placebo")]
+    assert everything == pytest.approx(everything[:1] * 3, rel=1e-5)
+    assert found["blind"]["wm/nll"] is None and "wm/next_observation_nll" not in found["blind"]

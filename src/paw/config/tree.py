@@ -267,11 +267,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    every: Interval = 0
+    every: Annotated[Interval, MayChange()] = 0
     """Updates between evaluations (and one at the end); 0: never."""
     split: str | None = None
     """Default: the environment's validation split."""
-    episodes: Annotated[int, Meta(ge=1, le=10_000_000)] = 128
+    episodes: Annotated[int, Meta(ge=1, le=10_000_000), MayChange()] = 128
     """Tasks played, once each, in order; more than there are: repeated with other seeds."""
     max_turns: Count | None = None
     """Turns after which an evaluation episode is cut; default `rollout.max_turns`."""

@@ -160,7 +160,8 @@ def stopped(config: Config) -> str:
     step = read.imitation(config.imitate.output).steps
     return (
         f"stopped; {config.imitate.output} holds the policy of step {step:,} of "
-        f"{config.imitate.steps:,}, which is not the finished one"
+        f"{config.imitate.steps:,}, which is not the finished one: begin anew into another "
+        f"imitate.output, or go on from it as model.path = {config.imitate.output!r}"
     )
 
 

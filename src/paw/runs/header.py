@@ -49,7 +49,11 @@ def imitation_header(
     rows = [
         ("model", _model(path, policy)),
         ("tasks", f"{config.env.name} {config.env.split}, seed {config.run.seed}"),
-        ("method", f"behaviour cloning, observations x {settings.observation_weight:g}"),
+        (
+            "method",
+            f"behaviour cloning, rate {settings.learning_rate:g}, observations x "
+            f"{settings.observation_weight:g}",
+        ),
         (
             "budget",
             f"{settings.steps:,} steps of {settings.batch_episodes} episodes; "

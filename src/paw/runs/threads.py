@@ -6,7 +6,7 @@ spinning: beside another busy process two threads sampled 70 times slower than o
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paw.errors import warn
@@ -33,11 +33,18 @@ def choose_threads(num_parameters: int, cores: int, load: float) -> int:
 
 
 def set_threads(threads: int, num_parameters: int) -> int:
-    """Give torch `run.threads` threads; 0 chooses. Returns how many it has now."""
+    """Give torch `run.threads` threads; 0 chooses. Returns how many it has now. Warns of more
+    threads than cores are free."""
     import torch
 
+    cores, load = usable_cores(), os.getloadavg()[0]
     if not threads:
-        threads = choose_threads(num_parameters, usable_cores(), os.getloadavg()[0])
+        threads = choose_threads(num_parameters, cores, load)
+    elif threads > max(1, cores - round(load)):
+        warn(
+            f"run.threads = {threads}: {cores} cores, a load of {load:.1f}; threads that wait "
+            "for a core spin, and everything becomes many times slower: fewer are faster"
+        )
     torch.set_num_threads(threads)
     return threads
 
@@ -51,10 +58,16 @@ def usable_cores() -> int:
 
 
 class ActingRate:
-    """Warns, once, when sampling has become much slower than in the first updates."""
+    """Warns, once, when sampling has become much slower than in the first updates.
 
-    def __init__(self) -> None:
+    Args:
+        earlier: metrics of the updates already made, of a run that goes on.
+    """
+
+    def __init__(self, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
         self._seen, self._best = 0, 0.0
+        for row in earlier[:FIRST_UPDATES]:
+            self.judge(row["tokens/sampled"], row["time/act"])
 
     def watch(self, row: Mapping[str, Any]) -> None:
         """Look at the metrics of one update."""

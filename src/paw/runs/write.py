@@ -84,15 +84,16 @@ class Run:
         """Open the sinks besides metrics.jsonl."""
         self._sinks = open_sinks(self.config, self.directory)
 
-    def rewind(self, update: int) -> None:
-        """Forget metrics of updates after `update`: they are about to be made again.
+    def rewind(self, update: int) -> list[MetricsRow]:
+        """Forget metrics of updates after `update`, which are about to be made again.
 
-        A broken line costs itself alone, is warned of, and stays in `metrics.jsonl.damaged`; one
-        that a kill cut short at the end belongs to an update that is made again.
+        Returns those that stay. A broken line costs itself alone, is warned of, and stays in
+        `metrics.jsonl.damaged`; one that a kill cut short at the end belongs to an update that is
+        made again.
         """
         file = self.directory / "metrics.jsonl"
         if not file.is_file():
-            return
+            return []
         lines = file.read_bytes().splitlines(keepends=True)
         rows = [read.metrics_row(line) for line in lines]
         broken = [n for n, row in enumerate(rows, start=1) if row is None]
@@ -107,6 +108,7 @@ class Run:
                 warn(f"{file}: cannot read line {numbers}; left out, and kept in {damaged.name}")
             kept = [row for row in rows if row is not None and row["update"] <= update]
             write_atomically(file, b"".join(_json(row, indent=False) for row in kept))
+        return kept
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -206,7 +208,8 @@ def check_directory(config: Config) -> None:
         more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
         raise UserError(
             f"{directory} holds a run of another configuration ({shown}{more}): choose another "
-            "run.directory or restore the values"
+            f"run.directory or restore the values; {directory / 'config.toml'} given as a "
+            "configuration file holds them"
         )
 
 

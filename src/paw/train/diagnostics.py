@@ -1,5 +1,4 @@
-"""What diagnostic updates measure besides: passes without gradient that no other update makes,
-and the norms of the two terms' gradients.
+"""What diagnostic updates measure besides: passes without gradient that no other update makes.
 
 Every arm measures the same, whether it trains the prediction or not, so that arms compare.
 """
@@ -8,32 +7,62 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paw import objective
 from paw.model.policy import Policy
 from paw.text.dialogue import Serializer
 from paw.train.batching import make_batch, micro_batches
+from paw.train.judge import judge
 from paw.train.score import score_actions
 from paw.train.serialise import serialise
-from paw.types import Judgement, Row, Scores, Target, Targets, TrainingSample, Transition
+from paw.train.session import Session
+from paw.types import Columns, Judgement, Row, Scores, Target, Targets, TrainingSample, Transition
 
 
-def true_observations(
+def before_learning(
+    session: Session,
+    update: int,
+    *,
     transitions: Sequence[Transition],
+    columns: Columns,
     rows: Sequence[Row],
     scores: Scores,
-    judgement: Judgement,
-    serializer: Serializer,
-) -> list[TrainingSample]:
-    """The update's rows with every true next observation as a target, and nothing else."""
-    targets = {
-        i: Target(t.next_observation_ids, 1.0, serializer.to_user(t.action))
-        for i, t in enumerate(transitions)
-        if t.next_observation_ids
-    }
+) -> dict[str, float | None]:
+    """How well the policy predicts true next observations, nats a token.
+
+    `wm/next_observation_nll`: of all candidates. `wm/nll`: of those that an arm with these settings
+    trains on whose prediction is on (Eqs. 4 and 10): what an arm without compares with.
+    """
+    paw = replace(session.rules.paw, enabled=True, coefficient=1.0, schedule="joint")
+    generator = session.generator(update, stream=2)
+    judgement = judge(columns, scores, replace(session.rules, paw=paw), update, generator)
     silent = replace(judgement, action_weights=torch.zeros_like(judgement.action_weights))
-    return serialise(rows, scores, silent, Targets(targets, 0.0))
+    serializer, learner = session.actor.serializer, session.learner
+
+    def nll(chosen: Tensor) -> float | None:
+        targets = true_targets(transitions, chosen, serializer)
+        samples = serialise(rows, scores, silent, targets)
+        return prediction_nll(learner.policy, samples, learner.limit.tokens)
+
+    return {
+        "wm/next_observation_nll": nll(columns.candidates),
+        "wm/nll": nll(judgement.transition_weights != 0),
+    }
+
+
+def true_targets(
+    transitions: Sequence[Transition], chosen: Tensor, serializer: Serializer
+) -> Targets:
+    """The true next observations of the chosen transitions [P] bool."""
+    return Targets(
+        {
+            i: Target(t.next_observation_ids, 1.0, serializer.to_user(t.action))
+            for i, t in enumerate(transitions)
+            if chosen[i]
+        },
+        0.0,
+    )
 
 
 @torch.no_grad()
@@ -67,17 +96,3 @@ def drift(
         "policy/kl_after": sum(moved) / len(moved),
         "policy/kl_after_zero_advantage": sum(without) / len(without) if without else None,
     }
-
-
-def gradient_norms(
-    parameters: list[nn.Parameter], prediction: list[Tensor] | None
-) -> dict[str, float]:
-    """Norms of the two terms' gradients; the policy's is the difference to the sum."""
-    whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    alone = prediction or [torch.zeros_like(p) for p in parameters]
-    policy = [w - a for w, a in zip(whole, alone, strict=True)]
-
-    def norm(gradient: list[Tensor]) -> float:
-        return float(torch.stack([g.double().square().sum() for g in gradient]).sum().sqrt())
-
-    return {"wm_gradient_norm": norm(alone), "policy_gradient_norm": norm(policy)}

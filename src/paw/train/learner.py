@@ -23,10 +23,9 @@ from paw.model.memory import MOST_TOKENS
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
-from paw.train.diagnostics import gradient_norms
 from paw.train.losses import Losses
 from paw.train.memory import TokenLimit, with_less_memory
-from paw.train.statistics import Statistics
+from paw.train.statistics import Statistics, gradient_norms
 from paw.types import TrainingSample
 
 

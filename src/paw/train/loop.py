@@ -30,7 +30,7 @@ from paw.runs.interrupt import InterruptGuard
 from paw.runs.threads import ActingRate
 from paw.train import checkpoint
 from paw.train.batching import mini_batches
-from paw.train.diagnostics import drift, prediction_nll, true_observations
+from paw.train.diagnostics import before_learning, drift
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
 from paw.train.metrics import learning_metrics, rollout_metrics
@@ -69,8 +69,8 @@ def train(
     done, session.say = session.first_update, say
     directory = str(session.run.directory)
     say(training_header(session.run.config, session.learner.policy, directory, done, origins))
-    acting_rate = ActingRate()
-    progress(done, {})
+    acting_rate = ActingRate(session.earlier)
+    progress(min(done, config.run.updates), {})
     try:
         if done == 0 and config.eval.every:
             evaluate(session, 0)
@@ -130,9 +130,9 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     diagnosed: dict[str, float | None] = {}
     if session.diagnoses(update):
         with run.stage("diagnose"):
-            everything = true_observations(transitions, rows, scores, judgement, serializer)
-            nll = prediction_nll(policy, everything, session.learner.limit.tokens)
-            diagnosed["wm/next_observation_nll"] = nll
+            diagnosed = before_learning(
+                session, update, transitions=transitions, columns=columns, rows=rows, scores=scores
+            )
 
     with run.stage("learn"):  # -> the policy's new weights
         statistics = learn(session, update, samples, len(transitions))
@@ -144,8 +144,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
         run.save_trajectories(update, records(update, groups, judgement, targets))
     learned = learning_metrics(transitions, columns, judgement, targets, statistics)
-    if learned["wm/nll"] is None:  # no target was trained on
-        learned["wm/nll"] = diagnosed.get("wm/next_observation_nll")
+    if learned["wm/nll"] is not None:  # of the targets that were trained on
+        diagnosed.pop("wm/nll", None)
     metrics = {
         **rollout_metrics(groups, serializer.format.header_ids),
         **learned,

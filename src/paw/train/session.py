@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from paw.rollout.sampler import check_entropy
 from paw.runs import read
 from paw.runs.begun import as_begun
 from paw.runs.console import Say
+from paw.runs.format import MetricsRow
 from paw.runs.layout import newest_checkpoint, resolve_model, run_directory
 from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
@@ -55,6 +57,8 @@ class Session:
     rules: Rules
     first_update: int
     """Updates already made."""
+    earlier: Sequence[MetricsRow]
+    """Their metrics."""
     say: Say = lambda text: None
     """Shows lines to a person."""
 
@@ -136,7 +140,7 @@ def _begin(
     losses = choose_losses(algorithm, config.paw)
     learner = Learner(policy, critic, losses, optimizer, algorithm.critic_learning_rate)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
-    run.rewind(first)
+    earlier = run.rewind(first)
     run.track()
     return Session(
         run=run,
@@ -155,6 +159,7 @@ def _begin(
         ),
         rules=Rules(algorithm, config.paw, source.max_return, matched_constant(config)),
         first_update=first,
+        earlier=earlier,
     )
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(slots=True)
@@ -31,3 +32,17 @@ class Statistics:
         """sum / count; None where there was nothing to count."""
         total = self.total(count)
         return self.total(name) / total if total else None
+
+
+def gradient_norms(
+    parameters: list[nn.Parameter], prediction: list[Tensor] | None
+) -> dict[str, float]:
+    """Norms of the two terms' gradients; the policy's is the difference to the sum."""
+    whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    alone = prediction or [torch.zeros_like(p) for p in parameters]
+    policy = [w - a for w, a in zip(whole, alone, strict=True)]
+
+    def norm(gradient: list[Tensor]) -> float:
+        return float(torch.stack([g.double().square().sum() for g in gradient]).sum().sqrt())
+
+    return {"wm_gradient_norm": norm(alone), "policy_gradient_norm": norm(policy)}
