@@ -156,11 +156,12 @@ def print_table(
         first, last = evaluations[arm][0], evaluations[arm][-1]
         low, high = last.interval
         pace = [value for _, value in read.measured(rows, "time/update")]
-        nll = [value for _, value in read.measured(rows, NLL)]
+        nll = read.measured(rows, NLL)
+        (begin, early), (end, late) = nll[0], nll[-1]
         print(
             f"{arm:10}{first.success_rate:8.1%}{last.success_rate:8.1%}   "
             f"[{low:.1%}, {high:.1%}]  {sum(pace) / len(pace):8.2f}  "
-            f"{nll[0]:.2f} -> {nll[-1]:.2f}"
+            f"{early:.2f} in update {begin}, {late:.2f} in {end}"
         )
     print(
         "\nOne seed proves nothing: the difference between two such runs is mostly chance. It\n"
