@@ -3,13 +3,15 @@
 import tomllib
 from dataclasses import replace
 
+from paw import __version__
 from paw.config.read import changes, resolve
 from paw.config.tree import Config
 from paw.runs.card import card_text
+from paw.runs.facts import commit
 
 
 def card(*flags: str) -> dict:
-    return tomllib.loads(card_text(resolve([], flags)))
+    return tomllib.loads(card_text(resolve([], flags), "paw train, update 1"))
 
 
 def test_training_goes_on_with_the_settings_of_the_run():
@@ -44,6 +46,15 @@ def test_options_of_the_environment_but_no_place():
     options = {"top_k": 1, "shuffle": False, "observation": "text_rich", "corpus": "/data/x.jsonl"}
     config = Config()
     config = replace(config, env=replace(config.env, data_dir="/data", options=options))
-    assert tomllib.loads(card_text(config))["env"] == {
+    assert tomllib.loads(card_text(config, "paw train, update 1"))["env"] == {
         "name": "household", "top_k": 1, "shuffle": False, "observation": "text_rich",
     }  # fmt: skip
+
+
+def test_a_card_says_where_its_policy_comes_from():
+    run = resolve([], ["--run.seed=3", "--env.split=train", "--run.directory=/secret/place"])
+    second = card_text(run, "paw train, update 40").splitlines()[1]
+    origin = "# From paw train, update 40, on household train, seed 3 (paw-rl "
+    assert second.startswith(origin + __version__)
+    assert (commit() or "") in second
+    assert "place" not in second

@@ -126,7 +126,7 @@ def test_learning_rate_warms_up_by_policy_steps_and_the_critic_has_its_own():
     assert rates(train_policy=False) == (start, 1e-2)
     expected = [0.1, 0.2, 0.3, 0.4, 0.4]
     assert [rates() for _ in range(5)] == [(pytest.approx(r), 1e-2) for r in expected]
-    assert rates(rate=0.5) == (pytest.approx(0.2), 1e-2)
+    assert rates(rate_share=0.5) == (pytest.approx(0.2), 1e-2)
     assert subject.num_steps == 6
 
 

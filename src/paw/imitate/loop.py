@@ -122,7 +122,7 @@ def _train(
     learner, actor = make_learner(policy, config), Actor(config, policy, tokenizer)
     with InterruptGuard("step") as interrupt:
         for step, batch in enumerate(batches(samples, config), start=1):
-            statistics = learner.step(_normalised(batch), rate=rate_at(step - 1, config))
+            statistics = learner.step(_normalised(batch), rate_share=rate_share(step - 1, config))
             nll = statistics.mean("target_nll", "target_tokens")
             metrics: dict[str, Any] = {
                 "imitate/nll": nll,
@@ -282,7 +282,7 @@ def make_learner(policy: Policy, config: Config) -> Learner:
     return Learner(policy, None, losses, optimizer)
 
 
-def rate_at(step: int, config: Config) -> float:
+def rate_share(step: int, config: Config) -> float:
     """Share of the learning rate at a step: linear warm-up, then constant or cosine decay."""
     settings = config.imitate
     share = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
@@ -325,6 +325,7 @@ def _write(
 ) -> None:
     """The policy's directory, whole or not at all."""
     with new_directory(output) as directory:
-        save_policy(directory, policy, tokenizer, card_text(config))
+        card = card_text(config, f"paw imitate, step {report['steps']}")
+        save_policy(directory, policy, tokenizer, card)
         text = json.dumps(report, indent=1)
         (directory / "imitate.json").write_text(text + "\n", encoding="utf-8")

@@ -50,7 +50,12 @@ def save(
     final = folder / name_of(update)
     try:
         with new_directory(final) as directory:
-            save_policy(directory, learner.policy, tokenizer, card_text(config))
+            save_policy(
+                directory,
+                learner.policy,
+                tokenizer,
+                card_text(config, f"paw train, update {update}"),
+            )
             _write_state(_trainer_state(update, config, learner), directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)

@@ -75,7 +75,7 @@ class Learner:
         num_transitions: int = 1,
         train_policy: bool = True,
         diagnose: bool = False,
-        rate: float = 1.0,
+        rate_share: float = 1.0,
     ) -> Statistics:
         """One optimizer step on one mini-batch.
 
@@ -85,7 +85,7 @@ class Learner:
             num_transitions: P of the update, denominator of the value loss.
             train_policy: False during the critic's warm-up.
             diagnose: also measure the gradient norm of each loss term by itself.
-            rate: share of the learning rate, for a caller with a schedule of its own.
+            rate_share: share of the learning rate, for a caller with a schedule of its own.
 
         Raises:
             NonFinite: a NaN or infinity; no parameter has been changed by this step.
@@ -108,16 +108,17 @@ class Learner:
         steps: list[tuple[str, torch.optim.Optimizer, float]] = []
         if train_policy:
             warmup = self.settings.warmup_steps
-            rate *= min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
-            steps.append(("gradient_norm", self.optimizer, rate * self.settings.learning_rate))
+            warm = min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
+            rate = rate_share * warm * self.settings.learning_rate
+            steps.append(("gradient_norm", self.optimizer, rate))
         if self.critic_optimizer is not None:
-            critic_rate = self.critic_learning_rate
-            steps.append(("critic_gradient_norm", self.critic_optimizer, critic_rate))
+            rate = self.critic_learning_rate
+            steps.append(("critic_gradient_norm", self.critic_optimizer, rate))
         norms = {name: self._clip(optimizer) for name, optimizer, _ in steps}
         finite = all(math.isfinite(norm) for norm in norms.values())
-        for _, optimizer, learning_rate in steps:
+        for _, optimizer, rate in steps:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = rate
             if finite:
                 optimizer.step()
             optimizer.zero_grad()

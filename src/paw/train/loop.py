@@ -82,9 +82,9 @@ def train(
                 if config.eval.every and (last or done % config.eval.every == 0):
                     with session.run.stage("eval"):
                         metrics["eval/success_rate"] = evaluate(session, done)["success_rate"]
-                row = session.run.log(done, metrics)
-                acting_rate.watch(row)
-                progress(done, row)
+                logged = session.run.log(done, metrics)
+                acting_rate.watch(logged)
+                progress(done, logged)
                 if last or interrupt.asked or done % config.run.checkpoint_every == 0:
                     save(session, done)
                 if interrupt.asked:
