@@ -1,8 +1,8 @@
 """How many CPU threads torch takes, and whether acting has become slow.
 
 Threads of a small matrix product wait for each other longer than they compute, and they wait
-spinning: beside another busy process two threads sampled 70 times slower than one from a policy of
-0.16 M parameters, and learned 1.7 times slower one of 31 M (two cores, load 3 to 7).
+spinning: on two cores under a load of 2 two threads sampled 3 to 4 times slower than one, and
+learned 1.6 (30 M parameters) to 4 times slower (0.2 M): `benchmarks/threads.py`.
 """
 
 import os
