@@ -35,6 +35,14 @@ CHANGEABLE = frozenset(
 )
 """Keys that a run which goes on may change."""
 
+IMITATION_CHANGEABLE = frozenset(
+    f"{table}.{key}"
+    for table in TABLES
+    for key in keys_of(table)
+    if table in ("algorithm", "paw", "optimizer") or beside(table, key, MayChange, own=True)
+) - {"paw.max_observation_tokens", "optimizer.tokens_per_micro_batch"}
+"""Keys that an imitation which goes on may change: what it learns does not depend on them."""
+
 FLAGS = "flags"
 
 

@@ -283,8 +283,9 @@ class EvalConfig:
 class ImitateConfig:
     """Warm start by behaviour cloning (`paw imitate`)."""
 
-    output: str = "policy"
-    """Directory of the resulting policy (an HF directory)."""
+    output: Annotated[str, MayChange()] = "policy"
+    """Directory of the resulting policy (an HF directory); the work in progress is beside it, in
+    `<output>.partial`."""
     demonstrations: Annotated[int, Meta(ge=1, le=100_000_000), EXPERT] = 4000
     """Expert episodes to play."""
     trajectories: str | None = None
@@ -311,9 +312,11 @@ class ImitateConfig:
     """Steps over which the learning rate rises linearly."""
     max_grad_norm: Positive = 1.0
     """The gradient of a step is scaled down to this Euclidean norm."""
-    eval_every: Interval = 0
+    checkpoint_every: Annotated[Count, MayChange()] = 50
+    """Steps between checkpoints; an evaluation and the last step always make one."""
+    eval_every: Annotated[Interval, MayChange()] = 0
     """Steps between evaluations on `eval.split`; 0: only at the end."""
-    stop_at_success: Share | None = None
+    stop_at_success: Annotated[Share | None, MayChange()] = None
     """Stop at the first evaluation that reaches this success rate."""
     from_scratch: bool = False
     """Make a new small model and tokenizer instead of starting from `model.path`."""

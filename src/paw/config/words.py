@@ -48,9 +48,10 @@ def plain(table: str, key: str) -> Any:
     return typing.get_type_hints(TABLES[table])[key]
 
 
-def beside(table: str, key: str, mark: type) -> list[Any]:
-    """What of type `mark` stands beside the type of a key, or beside that of its whole table."""
-    kinds = (_annotations(Config)[table], annotation(table, key))
+def beside(table: str, key: str, mark: type, *, own: bool = False) -> list[Any]:
+    """What of type `mark` stands beside the type of a key, or (not for its `own` alone) beside that
+    of its whole table."""
+    kinds = (() if own else (_annotations(Config)[table],)) + (annotation(table, key),)
     return [m for kind in kinds for m in getattr(kind, "__metadata__", ()) if isinstance(m, mark)]
 
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from paw.config.parse import Table, read_toml
+from paw.config.read import CHANGEABLE
 from paw.config.tree import Config
 from paw.errors import UserError, nearest
 
@@ -17,6 +19,28 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json",
 """Files of which a tokenizer has at least one."""
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run directory, and what a user has to do with it."""
+
+    directory: Path
+    key: str
+    """Which key of the configuration names it"""
+    where: str
+    """What stands before a message about it"""
+    settings: str
+    """Name of the file in it that holds the resolved configuration"""
+    changeable: frozenset[str]
+    """Keys that a run which goes on there may change"""
+
+
+def training_place(config: Config) -> Place:
+    """Where `paw train` writes."""
+    directory = run_directory(config)
+    where = f"run.directory = {str(directory)!r}"
+    return Place(directory, "run.directory", where, "config.toml", CHANGEABLE)
 
 
 def name_of(update: int) -> str:
@@ -68,6 +92,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return (complete(folder) or [None])[-1]
 
 
+def update_of(checkpoint: Path) -> int:
+    """Updates made by the time of a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def checkpoint_of(run: str, update: int) -> Path:
     """The checkpoint that a run made after `update` updates.
 
@@ -77,7 +106,7 @@ def checkpoint_of(run: str, update: int) -> Path:
     folder = Path(run).expanduser() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{run}: no run directory (no checkpoints there)")
-    there = {int(path.name.rpartition("-")[2]): path for path in complete(folder)}
+    there = {update_of(path): path for path in complete(folder)}
     if update not in there:
         known = ", ".join(map(str, there)) or "none"
         raise UserError(f"{run}: no checkpoint of update {update}; there: {known}")

@@ -1,6 +1,8 @@
 """The one writer of run directories.
 
 config.toml  environment.json  metrics.jsonl  trajectories/  checkpoints/  eval/
+
+A run of `paw imitate` is one as well: there an update is an optimizer step.
 """
 
 import contextlib
@@ -16,15 +18,15 @@ from typing import Any
 
 import msgspec
 
-from paw.config.read import CHANGEABLE, changes, to_toml
+from paw.config.read import changes, to_toml
 from paw.config.tree import Config
 from paw.errors import UserError, warn
 from paw.runs import read
-from paw.runs.begun import as_begun, begun
+from paw.runs.begun import begun, with_choices
 from paw.runs.facts import data_facts, environment_facts, peak_memory
 from paw.runs.files import write_atomically
 from paw.runs.format import MetricsRow, TrajectoryRecord
-from paw.runs.layout import complete, name_of, run_directory
+from paw.runs.layout import Place, complete, name_of, training_place
 from paw.runs.records import write_trajectories
 from paw.runs.sinks import Sink, open_sinks
 from paw.types import TrainingSample
@@ -33,14 +35,18 @@ from paw.types import TrainingSample
 class Run:
     """An open run directory.
 
+    Args:
+        place: where; None: as `paw train`.
+
     Raises (on opening):
         UserError: the directory cannot be written, holds something else, is in use, holds a run of
             another configuration, or holds a run while `resume` is off.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, place: Place | None = None) -> None:
         self.config = config
-        self.directory = run_directory(config)
+        self.place = place or training_place(config)
+        self.directory = self.place.directory
         self.checkpoints = self.directory / "checkpoints"
         self._times: dict[str, float] = {}
         self._sinks: list[Sink] = []
@@ -53,10 +59,11 @@ class Run:
 
     def _open(self) -> None:
         with self._writing():
-            check_directory(self.config)
+            check_directory(self.config, self.place)
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(self.directory)
-            write_atomically(self.directory / "config.toml", to_toml(self.config).encode())
+            self._lock = lock(self.place)
+            settings = to_toml(self.config).encode()
+            write_atomically(self.directory / self.place.settings, settings)
             for folder in ("checkpoints", "trajectories", "eval"):
                 (self.directory / folder).mkdir(exist_ok=True)
             for leftover in [*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")]:
@@ -77,7 +84,7 @@ class Run:
             mend = "make room or " if full else ""
             raise UserError(
                 f"cannot write {what}: {error.strerror or error}; {mend}choose another "
-                f"run.directory; the same command then goes on from {where}"
+                f"{self.place.key}; the same command then goes on from {where}"
             ) from error
 
     def track(self) -> None:
@@ -167,33 +174,33 @@ class Run:
             self._lock = None
 
 
-def lock(directory: Path) -> int:
+def lock(place: Place) -> int:
     """Keep other processes off a run's directory until the descriptor is closed or this one dies;
     UserError if another has it."""
-    handle = os.open(directory, os.O_RDONLY)
+    handle = os.open(place.directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else a file system without locks
             os.close(handle)
             raise UserError(
-                f"run.directory = {str(directory)!r}: another process is training in it; wait "
-                "for it or choose another directory"
+                f"{place.where}: another process is training in it; wait for it or choose another "
+                "directory"
             ) from None
     return handle
 
 
-def check_directory(config: Config) -> None:
-    """May a run of `config` begin or go on in its directory? Makes nothing.
+def check_directory(config: Config, place: Place | None = None) -> None:
+    """May a run of `config` begin or go on there (None: as `paw train`)? Makes nothing.
 
     Raises:
         UserError: it holds something else, a run of another configuration, or a run while `resume`
             is off.
     """
-    directory = run_directory(config)
-    where, written = f"run.directory = {str(directory)!r}", directory / "config.toml"
+    place = place or training_place(config)
+    where, written = place.where, place.directory / place.settings
     if not written.is_file():
-        if foreign := _foreign(directory):
+        if foreign := _foreign(place):
             raise UserError(f"{where} holds something else ({foreign}) and no run: choose another")
         return
     if not config.run.resume:
@@ -201,23 +208,29 @@ def check_directory(config: Config) -> None:
             f"{where} holds a run already: choose another directory, or set run.resume = true to "
             "go on with it"
         )
-    if (before := begun(directory)) is None:
+    if (before := begun(place.directory, place.settings)) is None:
         return  # it ended before its first update: nothing to protect, the mistake was mended
-    if differing := changes(before, as_begun(config), CHANGEABLE):
+    check_unchanged(before, config, place)
+
+
+def check_unchanged(before: Config, config: Config, place: Place) -> None:
+    """Raises UserError, with the keys that differ, where a run begun as `before` cannot be one of
+    `config`."""
+    if differing := changes(before, with_choices(config, before), place.changeable):
         shown = "; ".join(differing[:12])
         more = f"; and {len(differing) - 12} more" if len(differing) > 12 else ""
         raise UserError(
-            f"{directory} holds a run of another configuration ({shown}{more}): choose another "
-            f"run.directory or restore the values; {directory / 'config.toml'} given as a "
-            "configuration file holds them"
+            f"{place.directory} holds a run of another configuration ({shown}{more}): choose "
+            f"another {place.key} or restore the values; {place.directory / place.settings} given "
+            "as a configuration file holds them"
         )
 
 
-def _foreign(directory: Path) -> str | None:
-    """The first thing at `directory` that no run has begun to write, if any."""
-    if not directory.is_dir():
-        return "a file" if directory.exists() else None
-    names = (p.name for p in directory.iterdir() if p.name != "config.toml.tmp")
+def _foreign(place: Place) -> str | None:
+    """The first thing there that no run has begun to write, if any."""
+    if not place.directory.is_dir():
+        return "a file" if place.directory.exists() else None
+    names = (p.name for p in place.directory.iterdir() if p.name != f"{place.settings}.tmp")
     return min(names, default=None)
 
 

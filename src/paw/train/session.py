@@ -30,7 +30,7 @@ from paw.runs import read
 from paw.runs.begun import as_begun
 from paw.runs.console import Say
 from paw.runs.format import MetricsRow
-from paw.runs.layout import newest_checkpoint, resolve_model, run_directory
+from paw.runs.layout import newest_checkpoint, resolve_model, training_place
 from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
 from paw.text.tokenizer import load_tokenizer
@@ -102,11 +102,12 @@ def open_session(config: Config) -> Session:
             "rollout.group_size = 1: a group of one has advantage 0, so "
             f"{config.algorithm.name} learns {alone}"
         )
-    check_directory(config)  # before a checkpoint in it is read
+    place = training_place(config)
+    check_directory(config, place)  # before a checkpoint in it is read
     config = as_begun(config)
-    checkpoint = newest_checkpoint(run_directory(config) / "checkpoints")
+    checkpoint = newest_checkpoint(place.directory / "checkpoints")
     if checkpoint is not None:  # one that another process trains on is gone in a moment
-        os.close(lock(run_directory(config)))
+        os.close(lock(place))
     path = resolve_model(config.model.path)
     room = usable_bytes(device_of(config.model.device))
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
