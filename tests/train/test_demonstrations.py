@@ -13,7 +13,7 @@ from paw.config.tree import Config
 from paw.envs import make
 from paw.errors import UserError
 from paw.imitate.demonstrations import Demonstration, expert_demonstrations, read_demonstrations
-from paw.imitate.loop import demonstration_rows
+from paw.imitate.rows import demonstration_rows
 from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import EnvironmentPool

@@ -53,7 +53,7 @@ def documented() -> set[str]:
 
 
 def test_every_metric_is_documented(everything: Path):
-    rows = read.metrics(everything / "run")
+    rows = [*read.metrics(everything / "run"), *read.metrics(everything / "imitated")]
     written = set().union(*rows)
     assert written - documented() == set()
     # and what is documented of metrics exists: all are written by this run but the LoRA-free rest
@@ -118,7 +118,7 @@ def test_the_reader_reads_what_was_written(everything: Path):
 
 def test_every_file_of_a_run_is_documented(everything: Path):
     text = DOCUMENT.read_text()
-    for entry in (everything / "run").iterdir():
+    for entry in [*(everything / "run").iterdir(), everything / "imitated" / "imitate.toml"]:
         assert entry.name in text
 
 

@@ -19,6 +19,7 @@ from paw.commands.preview import (
     format_rows,
     model_rows,
     precision_of,
+    progress_of,
     refusals,
     span,
     unmeasured,
@@ -30,7 +31,13 @@ from paw.model.memory import Memory, ModelShape
 from paw.rollout.actor import load_policy, on_split, open_source
 from paw.runs import read
 from paw.runs.header import method
-from paw.runs.layout import complete, resolve_model, run_directory
+from paw.runs.layout import (
+    newest_checkpoint,
+    resolve_model,
+    run_directory,
+    training_place,
+    update_of,
+)
 from paw.runs.threads import set_threads
 from paw.runs.write import check_directory
 from paw.text.tokenizer import load_tokenizer
@@ -195,16 +202,12 @@ def _check_place(config: Config) -> None:
 
 def _progress(config: Config, refused: bool) -> tuple[str, int, dict[str, float]]:
     """The run's directory in words, the updates done there and the means of the newest ones."""
-    directory = run_directory(config)
+    place = training_place(config)
     if refused:
-        return str(directory), 0, {}
-    if not (directory / "config.toml").is_file():
-        return f"{directory} (new)", 0, {}
-    kept = complete(directory / "checkpoints")
-    if not kept:
-        return f"{directory} (begun, no checkpoint yet)", 0, {}
-    done = int(kept[-1].name.rpartition("-")[2])
-    return f"{directory} (goes on from {kept[-1].name})", done, _recent(directory)
+        return str(place.directory), 0, {}
+    newest = newest_checkpoint(place.directory / "checkpoints")
+    told = f"{place.directory} ({progress_of(place)})"
+    return (told, 0, {}) if newest is None else (told, update_of(newest), _recent(place.directory))
 
 
 def _recent(directory: Path) -> dict[str, float]:

@@ -23,6 +23,8 @@ examples:
   paw imitate --imitate.trajectories runs/x/trajectories/update-000080.jsonl.zst --imitate.output p
   paw imitate recipe.toml --dry-run                        what it would be and take, from a sample
 
+Ctrl-C or SIGTERM finishes the step, saves and stops; the same command goes on from there, and
+after a crash from the newest checkpoint (imitate.checkpoint_every) in <imitate.output>.partial.
 `paw keys imitate` lists the keys of [imitate]; [env], [model], [rollout] and [eval] hold as well.
 """
 
@@ -41,16 +43,23 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
     from paw.config.describe import origins
-    from paw.imitate.loop import imitate, stopped
+    from paw.imitate.loop import imitate
+    from paw.imitate.output import finished, stopped
     from paw.runs.console import Bar, quiet
 
     quiet()
+    complete = finished(config)
     with Bar(config.imitate.steps, "step") as bar:
         try:
             report = imitate(config, bar, telling(resolved, bar.say), origins(resolved))
         except KeyboardInterrupt:
             bar.close()
             return complain(stopped(config), 130)
+    if complete:
+        print(
+            f"already complete: {report['steps']} steps in {config.imitate.output}; another "
+            "imitate.output starts anew, model.path there goes on from its weights"
+        )
     for row in report["evaluations"]:
         low, high = row["interval"]
         print(

@@ -23,6 +23,7 @@ from paw.commands.preview import (
     format_rows,
     model_rows,
     precision_of,
+    progress_of,
     refusals,
     span,
     unmeasured,
@@ -36,13 +37,10 @@ from paw.imitate.demonstrations import (
     expert_options,
     read_demonstrations,
 )
-from paw.imitate.loop import (
-    demonstration_rows,
-    new_model,
-    new_policy,
-    new_tokenizer,
-    open_evaluation,
-)
+from paw.imitate.output import finished, place_of
+from paw.imitate.rows import demonstration_rows
+from paw.imitate.session import open_evaluation
+from paw.imitate.start import new_model, new_policy, new_tokenizer
 from paw.model.load import device_of, read_shape, shape_of
 from paw.model.memory import Memory, ModelShape
 from paw.rollout.actor import load_policy, make_serializer, open_source
@@ -64,15 +62,15 @@ def dry_imitate(config: Config, device_memory: int | None = None) -> str:
         UserError: what is wrong in itself, as far as a sample of demonstrations shows it.
     """
     settings, output = config.imitate, Path(config.imitate.output)
-    refused = refusals("imitate", lambda: _check_output(output))
-    named = f"{output}" if refused else f"{output} (new)"
+    refused = refusals("imitate", lambda: _check_output(config))
+    named = f"{output}" if refused else _progress(config)
     device = find_device(config.model.device, device_memory)
     if device_memory is None:
         refused += refusals("imitate", lambda: device_of(config.model.device))
     source, evaluated = open_source(config), open_evaluation(config)
     number, sample, how = _demonstrations(source, config)
     shape, tokenizer, model = _model(config, sample)
-    config = chosen_sizes(config, shape, device)
+    config = chosen_sizes(config, shape, device, place_of(config))
     rows = [
         ("output", named),
         *refused,
@@ -102,11 +100,17 @@ def dry_imitate(config: Config, device_memory: int | None = None) -> str:
     return format_rows(rows)
 
 
-def _check_output(output: Path) -> None:
-    """Raises UserError where the policy could not be written."""
-    if output.exists():
-        raise UserError(f"imitate.output = {str(output)!r} exists already: choose another")
-    check_permission(output)
+def _check_output(config: Config) -> None:
+    """Raises UserError where the policy could not be written, or the work not go on."""
+    if finished(config) is None:
+        check_permission(Path(config.imitate.output))
+
+
+def _progress(config: Config) -> str:
+    """The output in words, and how far it is."""
+    if (done := finished(config)) is not None:
+        return f"{config.imitate.output} (complete: {done['steps']:,} steps)"
+    return f"{config.imitate.output} ({progress_of(place_of(config))})"
 
 
 def memory_of_imitation(

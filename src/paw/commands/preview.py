@@ -17,6 +17,7 @@ from paw.model.memory import FREE_SHARE, Memory, ModelShape
 from paw.rollout.actor import check_tokenizer, make_serializer
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs.begun import as_begun
+from paw.runs.layout import Place, newest_checkpoint
 from paw.text.tokenizer import load_tokenizer
 
 Rows = list[tuple[str, str]]
@@ -73,9 +74,20 @@ def _room(device: str) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def chosen_sizes(config: Config, shape: ModelShape | None, device: Device) -> Config:
-    """The same with the sizes that a run would choose there by itself; unknown ones stay 0."""
-    config = as_begun(config)
+def progress_of(place: Place) -> str:
+    """How far the run there is, in words."""
+    newest = newest_checkpoint(place.directory / "checkpoints")
+    if newest is not None:
+        return f"goes on from {newest.name}"
+    return "begun, no checkpoint yet" if (place.directory / place.settings).is_file() else "new"
+
+
+def chosen_sizes(
+    config: Config, shape: ModelShape | None, device: Device, place: Place | None = None
+) -> Config:
+    """The same with the sizes that a run (at `place`; None: of `paw train`) would choose there by
+    itself; unknown ones stay 0."""
+    config = as_begun(config, place)
     if shape is None or device.room is None:
         return config
     share = FREE_SHARE[device.name.partition(":")[0]]

@@ -11,7 +11,7 @@ from paw.envs.expert import play_expert, takes
 from paw.errors import UserError
 from paw.runs import read
 from paw.runs.console import Progress
-from paw.runs.format import TrajectoryRecord
+from paw.runs.format import TrajectoryRecord, TurnRecord
 from paw.text.parse import write_response
 from paw.types import Task
 
@@ -91,13 +91,34 @@ def read_demonstrations(path: str) -> list[Demonstration]:
         trajectories = read.trajectories(path)
     except UserError as error:
         raise UserError(f"imitate.trajectories = {error}") from error
-    won = [_demonstration(t) for t in trajectories if t.success and t.turns]
+    won = [demonstration_of(t) for t in trajectories if t.success and t.turns]
     if not won:
         raise UserError(f"imitate.trajectories = {path!r}: no successful trajectory in it")
     return won
 
 
-def _demonstration(trajectory: TrajectoryRecord) -> Demonstration:
+def record_of(demonstration: Demonstration) -> TrajectoryRecord:
+    """What `demonstration_of` reads back."""
+    seen = demonstration.observations
+    turns = zip(seen, seen[1:], demonstration.responses, demonstration.imitated, strict=False)
+    return TrajectoryRecord(
+        task=demonstration.task,
+        success=True,
+        turns=tuple(
+            TurnRecord(
+                observation=before.text,
+                commands=before.commands,
+                response=response,
+                valid=imitated,
+                next_observation=after.text,
+            )
+            for before, after, response, imitated in turns
+        ),
+    )
+
+
+def demonstration_of(trajectory: TrajectoryRecord) -> Demonstration:
+    """An episode of a trajectory file as one to imitate."""
     turns = trajectory.turns
     seen = [Observation(t.observation, t.commands) for t in turns]
     return Demonstration(

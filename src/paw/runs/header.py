@@ -40,9 +40,13 @@ def training_header(
 
 
 def imitation_header(
-    config: Config, policy: Policy, num_demonstrations: int, origins: Sequence[str] = ()
+    config: Config,
+    policy: Policy,
+    num_demonstrations: int,
+    done: int = 0,
+    origins: Sequence[str] = (),
 ) -> str:
-    """The header of `paw imitate`."""
+    """The header of `paw imitate`; `done`: steps already made."""
     settings = config.imitate
     source = f"of {settings.trajectories}" if settings.trajectories else "of the expert"
     path = "a new one" if settings.from_scratch else config.model.path
@@ -57,7 +61,8 @@ def imitation_header(
         (
             "budget",
             f"{settings.steps:,} steps of {settings.batch_episodes} episodes; "
-            f"{num_demonstrations:,} demonstrations {source}",
+            f"{num_demonstrations:,} demonstrations {source}"
+            + (f"; {done:,} done" if done else ""),
         ),
         ("directory", settings.output),
     ]

@@ -62,6 +62,8 @@ class Batch:
     """[S]"""
     target_weights: Tensor
     """[T]"""
+    target_roles: Tensor
+    """[T] `Role` of each, on the CPU"""
 
 
 def make_batch(samples: Sequence[TrainingSample], device: torch.device) -> Batch:
@@ -85,6 +87,7 @@ def make_batch(samples: Sequence[TrainingSample], device: torch.device) -> Batch
             zero_advantage[actions],
         ),
         target_weights[targets],
+        stream(samples, "roles")[targets],
     )
 
 

@@ -10,7 +10,7 @@ its randomness from (seed, update), so no generator state is kept.
 
 import contextlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,15 @@ def save(
     config: Config,
     learner: Learner,
     tokenizer: PreTrainedTokenizerBase,
+    *,
+    made_by: str = "paw train, update",
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write `update-<number>` whole, then delete all but the newest `keep_checkpoints`.
+
+    Args:
+        made_by: what the card says before the number.
+        beside: further files, by name.
 
     Raises:
         UserError: the disk is full; earlier checkpoints are untouched.
@@ -50,12 +57,10 @@ def save(
     final = folder / name_of(update)
     try:
         with new_directory(final) as directory:
-            save_policy(
-                directory,
-                learner.policy,
-                tokenizer,
-                card_text(config, f"paw train, update {update}"),
-            )
+            card = card_text(config, f"{made_by} {update}")
+            save_policy(directory, learner.policy, tokenizer, card)
+            for name, data in (beside or {}).items():
+                (directory / name).write_bytes(data)
             _write_state(_trainer_state(update, config, learner), directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)

@@ -172,7 +172,7 @@ class Learner:
         count = len(batch.actions.weights)
         actions = batch.actions.like(logprobs)
         policy, policy_sums = self.losses.policy(logprobs[:count], actions)
-        prediction, prediction_sums = self.losses.prediction(logprobs[count:])
+        prediction, prediction_sums = self.losses.prediction(logprobs[count:], batch.target_roles)
         policy_loss = objective.weighted_sum(policy, actions.weights)
         wm_loss = objective.weighted_sum(prediction, batch.target_weights.to(logprobs))
         statistics.add(

@@ -25,8 +25,8 @@ class Losses:
 
     policy: Callable[[Tensor, ActionStream], tuple[Tensor, Sums]]
     """(log-probs [S] of action tokens, their streams) -> ([S], sums)"""
-    prediction: Callable[[Tensor], tuple[Tensor, Sums]]
-    """(log-probs [S] of target tokens) -> ([S], sums)"""
+    prediction: Callable[[Tensor, Tensor], tuple[Tensor, Sums]]
+    """(log-probs [S] of target tokens, their roles [S], on the CPU) -> ([S], sums)"""
     value: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(values [S], return targets [S], old values [S]) -> [S]"""
 
@@ -52,7 +52,7 @@ def choose_losses(algorithm: AlgorithmConfig, paw: PawConfig) -> Losses:
         sums["zero_advantage_tokens"] = actions.zero_advantage.sum()
         return losses, sums
 
-    def prediction(logprobs: Tensor) -> tuple[Tensor, Sums]:
+    def prediction(logprobs: Tensor, roles: Tensor) -> tuple[Tensor, Sums]:
         masked = objective.clipped_tokens(logprobs, cap)
         return token_loss(logprobs, cap), {
             "masked_targets": masked.sum(),
