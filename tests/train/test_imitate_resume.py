@@ -18,7 +18,7 @@ from .tiny_runs import ForkServer, metrics
 pytestmark = pytest.mark.timeout(1800)
 
 VARIANTS: dict[str, dict[str, object]] = {
-    "window": {"imitate__steps": 5, "imitate__checkpoint_every": 2},
+    "window": {"imitate__steps": 8, "imitate__checkpoint_every": 3},
     "scratch": {
         **NEW_MODEL,
         "rollout__context": "append",
@@ -144,7 +144,7 @@ def test_ctrl_c_finishes_the_step_and_saves(
 ):
     expected, events = uninterrupted(variant)
     output = tmp_path / "policy"
-    when = moment(output, number, events // 2)
+    when = moment(output, number, events // 3)
     stopped = server.run(command(policy, output, variant), **when)
     assert stopped.code == 130, stopped.err
     assert "Traceback" not in stopped.err
@@ -170,7 +170,7 @@ def test_ctrl_c_finishes_the_step_and_saves(
 def halfway(server: ForkServer, policy: Path, uninterrupted, tmp_path: Path) -> Path:
     """The output of an imitation that was stopped in the middle."""
     output = tmp_path / "policy"
-    when = moment(output, signal.SIGINT, uninterrupted("window")[1] // 2)
+    when = moment(output, signal.SIGINT, uninterrupted("window")[1] // 3)
     assert server.run(command(policy, output, "window"), **when).code == 130
     return output
 
@@ -206,13 +206,13 @@ def test_more_steps_may_be_taken_and_fewer_not_than_are_made(
         2,
         True,
     )
-    assert server.run(command(policy, halfway, "window", imitate__steps=7)).code == 0
+    assert server.run(command(policy, halfway, "window", imitate__steps=9)).code == 0
     whole = halfway.with_name("whole")
-    assert server.run(command(policy, whole, "window", imitate__steps=7)).code == 0
+    assert server.run(command(policy, whole, "window", imitate__steps=9)).code == 0
     assert (halfway / "model.safetensors").read_bytes() == (
         whole / "model.safetensors"
     ).read_bytes()
-    assert [row["update"] for row in read.metrics(halfway)] == [*range(1, 8)]
+    assert [row["update"] for row in read.metrics(halfway)] == [*range(1, 10)]
 
 
 def test_a_finished_one_says_so_and_stays(server: ForkServer, policy: Path, tmp_path: Path):
@@ -222,12 +222,12 @@ def test_a_finished_one_says_so_and_stays(server: ForkServer, policy: Path, tmp_
     shutil.copytree(output, work_of(output))  # as if killed before the work was deleted
     again = server.run(command(policy, output, "window"))
     assert again.code == 0, again.err
-    assert again.out.startswith(f"already complete: 5 steps in {output};")
+    assert again.out.startswith(f"already complete: 8 steps in {output};")
     assert again.out.splitlines()[-1].startswith(f"policy  {output}")
     assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in output.iterdir()} == before
     assert not work_of(output).exists()
     more = server.run(command(policy, output, "window", imitate__steps=9))
-    assert (more.code, "imitate.steps: 5 -> 9" in more.err) == (2, True)
+    assert (more.code, "imitate.steps: 8 -> 9" in more.err) == (2, True)
 
 
 def test_demonstrations_are_those_of_the_beginning(
@@ -239,7 +239,7 @@ def test_demonstrations_are_those_of_the_beginning(
     source, output = tmp_path / "file.jsonl.zst", tmp_path / "learned"
     shutil.copy(work_of(halfway) / "trajectories" / "update-000000.jsonl.zst", source)
     from_file = command(policy, output, "window", imitate__trajectories=source)
-    when = moment(output, signal.SIGKILL, uninterrupted("window")[1] // 2)
+    when = moment(output, signal.SIGKILL, uninterrupted("window")[1] // 3)
     assert server.run(from_file, **when).code == -signal.SIGKILL
     source.unlink()
     assert server.run(from_file).code == 0
@@ -251,7 +251,7 @@ def test_a_broken_checkpoint_is_named(
     server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
 ):
     output = tmp_path / "policy"
-    when = moment(output, signal.SIGINT, uninterrupted("scratch")[1] // 2)
+    when = moment(output, signal.SIGINT, uninterrupted("scratch")[1] // 3)
     assert server.run(command(policy, output, "scratch"), **when).code == 130
     before, broken = complete(work_of(output) / "checkpoints")
     for name in ("trainer.pt", "model.safetensors", "imitate.json"):
