@@ -14,6 +14,7 @@ from paw.config.parse import parse_flags
 from paw.config.presets import LORA, NEW_MODEL, PRESETS
 from paw.config.read import (
     CHANGEABLE,
+    IMITATION_CHANGEABLE,
     Resolved,
     changes,
     check_options,
@@ -244,6 +245,16 @@ def test_what_a_run_that_goes_on_may_change():
         "rollout.workers", "rollout.step_seconds", "eval.every", "eval.episodes",
     }  # fmt: skip
     assert "imitate.steps" in CHANGEABLE
+
+
+def test_what_an_imitation_that_goes_on_may_change():
+    """What it reads stays; the tables of training are another command's, but for two keys."""
+    own = {key for key in IMITATION_CHANGEABLE if key.startswith("imitate.")}
+    names = ("output", "checkpoint_every", "eval_every", "stop_at_success")
+    assert own == {f"imitate.{name}" for name in names}
+    assert {"run.threads", "rollout.workers", "paw.enabled"} <= IMITATION_CHANGEABLE
+    read = {"paw.max_observation_tokens", "optimizer.tokens_per_micro_batch", "run.seed"}
+    assert not read & IMITATION_CHANGEABLE
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,16 @@ def test_a_disk_that_fills_on_the_way(
     same_policy(uninterrupted("window")[0], halfway)
 
 
+def test_a_gradient_that_is_not_finite(server: ForkServer, policy: Path, tmp_path: Path):
+    output = tmp_path / "policy"
+    finished = server.run(command(policy, output, "window", imitate__learning_rate=1e30))
+    assert "Traceback" not in finished.err
+    line = finished.err.splitlines()[-1]
+    file = work_of(output) / "failed-update-000002.jsonl"
+    assert f"step 2: the gradient is not finite; the batch is in {file}" in line
+    assert file.is_file() and not output.exists()
+
+
 def test_two_processes_cannot_share_an_output(server: ForkServer, policy: Path, tmp_path: Path):
     output = tmp_path / "policy"
     endless = command(policy, output, "window", imitate__steps=10**6)

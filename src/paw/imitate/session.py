@@ -100,8 +100,11 @@ def open_imitation(config: Config, progress: Progress) -> Imitation:
     try:
         remove_remains(config)
         learner = make_learner(policy, config)
-        if newest_checkpoint(run.checkpoints) != checkpoint:
-            raise UserError(f"{place.where}: another process was at work; begin once more")
+        arrived = not goes_on and os.path.lexists(config.imitate.output)
+        if arrived or newest_checkpoint(run.checkpoints) != checkpoint:
+            raise UserError(
+                f"{place.where}: another process was at work meanwhile; begin once more"
+            )
         if checkpoint is not None:
             restore(checkpoint, learner)
             with explain_broken(checkpoint):
