@@ -34,7 +34,9 @@ def place_of(config: Config) -> Place:
     settings = config.imitate
     output = Path(settings.output)
     directory = output.parent / f"{output.name}.partial"
-    changeable = IMITATION_CHANGEABLE | (STEPS if settings.final_learning_rate is None else set())
+    changeable = IMITATION_CHANGEABLE
+    if settings.final_learning_rate is None:
+        changeable |= STEPS
     where = f"imitate.output = {settings.output!r}: {directory}"
     return Place(directory, "imitate.output", where, SETTINGS, changeable)
 
