@@ -62,7 +62,8 @@ def imitate(
             number = report["demonstrations"]
             header = imitation_header(work.run.config, work.learner.policy, number, done, origins)
             say(header)
-            progress(done, {})
+            if done:
+                progress(done, {})  # a bar that begins there
             with InterruptGuard("step") as interrupt:
                 _take_steps(work, progress, interrupt)
         finally:
