@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known.command is None:
             parser.print_help()
             return 0
+        if "configs" in known:  # argparse takes no files behind an option where some stood before
+            known.configs += [word for word in rest if not word.startswith("-")]
+            rest = [word for word in rest if word.startswith("-")]
         unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:
             raise UserError(_unexpected(known, unexpected[0]))

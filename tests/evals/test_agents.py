@@ -7,7 +7,7 @@ from paw.envs.household import Household
 from paw.envs.search_qa import SearchQA
 from paw.errors import UserError
 from paw.evals.agents import Plain, React, Turn, expert_example, reflection_messages
-from paw.evals.endpoint import Reply, _reply
+from paw.evals.replies import Reply, read_reply
 from paw.text import prompts
 from paw.text.prompts import Seen
 from paw.types import Task
@@ -160,4 +160,4 @@ def test_fake_reads_the_commands_back():
     shown = prompts.admissible(HERE.commands, STYLE)
     found = ADMISSIBLE.search(HERE.text + shown)
     assert found and found[1] == "'open fridge 1', 'look'"
-    assert _reply(answer("x")).text == "x"
+    assert read_reply(answer("x")).text == "x"

@@ -72,15 +72,20 @@ def complain(what: object, status: int) -> int:
     return status
 
 
-def layers(files: Sequence[str], flags: Sequence[str]) -> "Resolved":
+def layers(
+    files: Sequence[str], flags: Sequence[str], counts: Callable[[str], bool] = lambda key: True
+) -> "Resolved":
     """The configuration and where each value came from: protocol of the environment, preset, card
-    of the policy, files, flags. Mistakes show before torch loads."""
+    of the policy, files, flags. Mistakes show before torch loads.
+
+    `counts`: which `table.key` of the files means something to the command.
+    """
     from paw import envs
     from paw.config.read import check_options, overlay, resolve
     from paw.runs.layout import read_card
 
     card = read_card(resolve(files, flags).model.path)
-    resolved = overlay(files, flags, card, protocol_of)
+    resolved = overlay(files, flags, card, protocol_of, counts)
     check_options(envs.factory(resolved.config.env.name), resolved.config)
     return resolved
 
@@ -191,3 +196,35 @@ def needs_dry_run(known: argparse.Namespace) -> None:
     """Raises UserError for an option that means nothing without `--dry-run`."""
     if known.device_memory is not None:
         raise UserError(f"{known.command}: --device-memory goes with --dry-run")
+
+
+def take_protocol(known: argparse.Namespace, resolved: "Resolved") -> None:
+    """Split and episodes of the files or the card where no option says otherwise, so that the
+    scores of a run before, during and after training may be compared. A number of episodes goes
+    with its split: another one is played whole."""
+    from paw import envs
+
+    config, origin = resolved.config, resolved.origin.get("eval.episodes")
+    usual = envs.style(config.env.name).validation_split or config.env.split
+    split, known.split = config.eval.split, known.split or config.eval.split
+    if origin is not None and not origin.by_hand:
+        split = origin.table["eval"].get("split")
+    if origin is not None and (known.split or usual) == (split or usual):
+        known.episodes = known.episodes or config.eval.episodes
+
+
+def say_settings(
+    known: argparse.Namespace, resolved: "Resolved", counts: Callable[[str], bool]
+) -> None:
+    """What was taken from where, if files were given."""
+    from dataclasses import replace
+
+    from paw.config.describe import origins
+    from paw.config.read import only
+
+    if not known.configs:
+        return
+    layers = (replace(layer, table=only(counts, layer.table)) for layer in resolved.layers)
+    for number, line in enumerate(origins(replace(resolved, layers=tuple(layers)))):
+        shown = line.replace("\n", "\n" + " " * 11)
+        print(f"{'' if number else 'settings':11}{shown}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """`paw eval`: of a run, a model directory, or a model behind an endpoint."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from paw.commands import eval_endpoint
 from paw.commands.arguments import (
@@ -10,17 +9,18 @@ from paw.commands.arguments import (
     Declare,
     complain,
     layers,
+    say_settings,
+    take_protocol,
     take_split,
     warn_of_layers,
 )
 from paw.commands.shown import print_evaluation
 from paw.errors import UserError
 
-if TYPE_CHECKING:
-    from paw.config.read import Resolved
-
-KEYS = ("--env.", "--model.", "--rollout.", "--eval.max", "--eval.temperature", "--run.threads")
-"""Keys that mean something to `paw eval`; the others would be ignored."""
+KEYS = ("env.", "model.", "rollout.", "eval.max", "eval.temperature", "run.threads")
+"""Keys that mean something to `paw eval` as flags; others are refused."""
+FILE_KEYS = (*KEYS, "eval.split", "eval.episodes")
+"""And in a file, which may be a recipe of training; others are left to training."""
 HELP = "success of a run or model on a split"
 EXAMPLES = """\
 examples:
@@ -28,11 +28,13 @@ examples:
   paw eval runs/x --checkpoint 40 --save-trajectories episodes.jsonl.zst
   paw eval my_policy --split test --episodes 200 -o result.json
   paw eval my_policy --env search_qa --split all           all evaluation sets in one
+  paw eval my_policy recipe.toml --episodes 12             as the recipe of a training evaluates
   paw eval --env alfworld --split valid_unseen --agent react -o result.json \\
            --api-base https://api.openai.com/v1 --api-model NAME    (key: $OPENAI_API_KEY)
 
 Any --table.key value of [env], [model] and [rollout], --eval.max_turns and --eval.temperature may
-follow; `paw keys` lists them.
+follow; `paw keys` lists them. Of recipes the same tables count, with eval.split and eval.episodes;
+what else stands in them is training's.
 """
 
 
@@ -41,6 +43,10 @@ def add(declare: Declare) -> None:
     evaluate = declare("eval", run, HELP, EXAMPLES, ("--",))
     evaluate.add_argument("model", metavar="RUN_OR_MODEL", nargs="?")
     evaluate.add_argument(
+        "configs", metavar="RECIPE.toml", nargs="*",
+        help="overlaid left to right on the policy's card",
+    )  # fmt: skip
+    evaluate.add_argument(
         "--checkpoint", type=EPISODES, metavar="N", help="of a run's update N; default: the newest"
     )
     evaluate.add_argument("--env", help="environment; default: the one of the policy's card")
@@ -48,7 +54,8 @@ def add(declare: Declare) -> None:
     evaluate.add_argument(
         "--episodes",
         type=EPISODES,
-        help="default: the card's on its split, or every task once",
+        help="default: the card's or recipe's on its split, or every task once; fewer are spread "
+        "over the kinds of task",
     )
     evaluate.add_argument("--seed", type=SEED, default=0)
     evaluate.add_argument("--temperature", type=float, help="default: eval.temperature")
@@ -79,11 +86,10 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         ("eval.temperature", known.temperature),
     ):
         flags += [] if value is None else [f"--{key}", str(value)]
-    resolved = layers([], flags)
-    config = resolved.config
-    _take_protocol(known, resolved)
+    resolved = layers(known.configs, flags, _counts)
+    take_protocol(known, resolved)
     for key in keys:
-        if key.startswith("--") and not key.startswith(KEYS):
+        if key.startswith("--") and not key[2:].startswith(KEYS):
             raise UserError(
                 f"eval: {key.partition('=')[0]} changes nothing here; what counts: --episodes, "
                 "--split, --seed, env.*, model.*, rollout.*, eval.max_turns, eval.temperature, "
@@ -94,8 +100,9 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.runs.console import quiet
 
     quiet()
+    say_settings(known, resolved, _counts)
     result = evaluate_model(
-        config,
+        resolved.config,
         known.split,
         known.episodes,
         known.seed,
@@ -109,13 +116,8 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     return 0 if result["num_episodes"] else 1
 
 
-def _take_protocol(known: argparse.Namespace, resolved: "Resolved") -> None:
-    """A card's split and episodes count where no option says otherwise, so that the scores of a run
-    before, during and after training may be compared."""
-    evaluation, origin = resolved.config.eval, resolved.origin.get("eval.episodes")
-    known.split = known.split or evaluation.split
-    if known.split == evaluation.split and origin is not None and origin.name == "card":
-        known.episodes = known.episodes or evaluation.episodes
+def _counts(key: str) -> bool:
+    return key.startswith(FILE_KEYS)
 
 
 def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
@@ -128,4 +130,6 @@ def _eval_endpoint(known: argparse.Namespace, keys: list[str]) -> int:
     print_evaluation(result)
     eval_endpoint.print_costs(result)
     write_result(result, known.output)
+    if result["answers"]["num_empty"] == result["tokens"]["num_requests"] > 0:
+        return complain("no answer had any text: this is no score of the model", 1)
     return 0 if result["num_episodes"] else 1

@@ -2,18 +2,22 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paw.commands.arguments import protocol_of, whole
+from paw.commands.arguments import protocol_of, say_settings, take_protocol, whole
 from paw.errors import UserError
 
 if TYPE_CHECKING:
+    from paw.config.read import Resolved
     from paw.config.tree import Config
     from paw.envs.base import TaskSource
     from paw.evals.agents import Agent
-    from paw.evals.remote import Setup
+    from paw.evals.journal import Journal
+    from paw.evals.remote import Record, Setup
+    from paw.runs.console import Bar
 
 KEYS = (
     "rollout.max_turns", "rollout.history_turns", "rollout.max_response_tokens",
@@ -58,11 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def wanted(known: argparse.Namespace) -> bool:
     """Is a model behind an endpoint to be evaluated? Raises UserError for a mixture of both."""
     if known.api_base is not None:
-        if known.model is not None:
+        if known.model is not None and not known.model.endswith(".toml"):
             raise UserError(f"eval: give RUN_OR_MODEL ({known.model!r}) or --api-base, not both")
-        for option in ("api_model", "env"):
-            if getattr(known, option) is None:
-                raise UserError(f"eval: --api-base needs --{option.replace('_', '-')} NAME")
+        known.configs = [file for file in (known.model, *known.configs) if file is not None]
+        if known.api_model is None:
+            raise UserError("eval: --api-base needs --api-model NAME")
         for option in ("checkpoint", "save_trajectories"):
             if getattr(known, option) is not None:
                 raise UserError(f"eval: --{option.replace('_', '-')} goes with RUN_OR_MODEL")
@@ -75,6 +79,8 @@ def wanted(known: argparse.Namespace) -> bool:
             raise UserError(f"eval: --{option.replace('_', '-')} needs --api-base URL")
     if known.model is None:
         raise UserError("eval: give RUN_OR_MODEL, or --api-base URL and --api-model NAME")
+    if known.model.endswith(".toml"):
+        raise UserError(f"eval: {known.model} is a recipe; name the run or model before it")
     return False
 
 
@@ -85,19 +91,23 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
         UserError: bad input, before anything is sent; or what the endpoint refuses for good.
     """
     _check(known)
-    config, key = _config(known, keys), _key(known.api_key_env)
+    resolved, key = _resolved(known, keys), _key(known.api_key_env)
+    take_protocol(known, resolved)
 
     from paw.evals.endpoint import Endpoint
     from paw.evals.journal import Journal, journal_path
     from paw.evals.remote import Player, play_all
     from paw.evals.remote_result import result_of, settings_of
+    from paw.evals.selection import chosen
     from paw.rollout.actor import on_split, open_pool, open_source
     from paw.runs.console import Bar
     from paw.runs.facts import environment_facts
     from paw.runs.files import check_writable
 
-    config = on_split(config, known.split)
-    setup = _setup(known, config)
+    config = on_split(resolved.config, known.split)
+    setup, source = _setup(known, config), open_source(config)
+    episodes = known.episodes or len(source)
+    bar = Bar(episodes, "episode")
     endpoint = Endpoint(
         known.api_base,
         known.api_model,
@@ -107,9 +117,8 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
         max_tokens=setup.max_response_tokens,
         timeout=known.api_timeout or 300,
         tries=known.api_tries or 6,
+        say=lambda text: bar.say(f"paw: warning: {text}"),
     )
-    source = open_source(config)
-    episodes = known.episodes or len(source)
     with ExitStack() as stack:
         journal = None
         if known.output:
@@ -118,16 +127,35 @@ def evaluate(known: argparse.Namespace, keys: list[str]) -> dict[str, Any]:
             stack.enter_context(journal)
         agent = _agent(setup, source, episodes)
         environments = stack.enter_context(open_pool(config))
-        bar = stack.enter_context(Bar(episodes, "episode"))
+        say_settings(known, resolved, _counts)
+        stack.enter_context(bar)
         records = play_all(
             Player(setup, source, agent, endpoint, environments),
             journal,
             episodes=episodes,
             concurrency=known.concurrency or 8,
-            on_episode=lambda number, record: bar(number, {}),
+            on_episode=_teller(bar, journal, set(chosen(source, episodes))),
         )
     prices = None if known.price_in is None else (known.price_in, known.price_out)
     return result_of(setup, source, records, prices) | environment_facts()
+
+
+def _teller(
+    bar: "Bar", journal: "Journal | None", numbers: set[int]
+) -> "Callable[[int, Record], None]":
+    """Shows in `bar` how many of the episodes are finished, those of the journal among them."""
+    from paw.evals.progress import success_so_far
+
+    earlier = [r for r in (journal.records if journal else []) if r["number"] in numbers]
+    won = {r["number"] for r in earlier if r["success"]}
+
+    def told(num_done: int, record: "Record") -> None:
+        won.update([record["number"]] if record["success"] else [])
+        bar(num_done, success_so_far(len(won), num_done))
+
+    num_done = len({r["number"] for r in earlier if r["failure"] is None})
+    bar(num_done, success_so_far(len(won), num_done))  # the clock starts
+    return told
 
 
 def stopped(known: argparse.Namespace) -> str:
@@ -140,13 +168,25 @@ def stopped(known: argparse.Namespace) -> str:
 
 
 def print_costs(result: dict[str, Any]) -> None:
-    """What comes behind the success of `print_evaluation`: trials, tokens and cost."""
+    """What comes behind the success of `print_evaluation`: trials, what the endpoint refused,
+    answers that said nothing, tokens and cost."""
     for row in result.get("by_trial", []):
         low, high = row["interval"]
         print(
             f"  within {row['trials']} trial(s) {row['success_rate']:6.1%}  [{low:.1%}, {high:.1%}]"
         )
-    tokens = result["tokens"]
+    for name, refused in result["left_out"].items():
+        print(
+            f"  {name} {refused['asked']} was refused by the endpoint and left out in "
+            f"{refused['num_episodes']} of {len(result['episodes'])} episodes"
+        )
+    tokens, answers = result["tokens"], result["answers"]
+    for name, what in (
+        ("num_filtered", "were refused by the model or a filter"),
+        ("num_empty", "had no text"),
+    ):
+        if num := answers[name]:
+            print(f"  {num} of {tokens['num_requests']} answers {what}")
     cost = "" if result["cost"] is None else f", cost {result['cost']:.4f}"
     unknown = tokens["num_uncounted"]
     note = f" ({unknown} requests told nothing of tokens)" if unknown else ""
@@ -166,8 +206,8 @@ def _check(known: argparse.Namespace) -> None:
         raise UserError("eval: --trials goes with --agent reflexion")
 
 
-def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
-    """The environment's defaults, then the keys and options."""
+def _resolved(known: argparse.Namespace, keys: list[str]) -> "Resolved":
+    """The environment's defaults, then the files, keys and options."""
     from paw import envs
     from paw.config.read import check_options, overlay
 
@@ -178,12 +218,23 @@ def _config(known: argparse.Namespace, keys: list[str]) -> "Config":
                 f"eval: --{name} changes nothing with --api-base; keys that count: env.*, "
                 + ", ".join(KEYS)
             )
-    flags = [*keys, "--env.name", known.env]
-    for key, value in (("env.data_dir", known.data_dir), ("eval.temperature", known.temperature)):
+    flags = list(keys)
+    for key, value in (
+        ("env.name", known.env),
+        ("env.data_dir", known.data_dir),
+        ("eval.temperature", known.temperature),
+    ):
         flags += [] if value is None else [f"--{key}", str(value)]
-    config = overlay([], flags, None, protocol_of).config  # an endpoint's model has no card
-    check_options(envs.factory(config.env.name), config)
-    return config
+    # An endpoint's model has no card.
+    resolved = overlay(known.configs, flags, None, protocol_of, _counts)
+    if not resolved.given("env.name"):
+        raise UserError("eval: --api-base needs --env NAME")
+    check_options(envs.factory(resolved.config.env.name), resolved.config)
+    return resolved
+
+
+def _counts(key: str) -> bool:
+    return key.startswith("env.") or key in (*KEYS, "eval.split", "eval.episodes")
 
 
 def _key(name: str | None) -> str | None:
@@ -221,12 +272,13 @@ def _setup(known: argparse.Namespace, config: "Config") -> "Setup":
 def _agent(setup: "Setup", source: "TaskSource", episodes: int) -> "Agent":
     from paw import envs
     from paw.evals.agents import Plain, React, expert_example
+    from paw.evals.selection import chosen
 
     if setup.agent == "plain":
         return Plain(envs.style(setup.env), setup.history_turns)
     examples = {}
     if setup.shots:
-        tasks = [source[i] for i in range(min(episodes, len(source)))]
+        tasks = [source[number % len(source)] for number in chosen(source, episodes)]
         avoid = frozenset(task.id for task in tasks)
         training = envs.make(setup.env, "train", **setup.env_options)
         examples = {

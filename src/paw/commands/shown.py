@@ -11,12 +11,9 @@ def print_evaluation(result: dict[str, Any]) -> None:
     reported so, as the mean over kinds; what failed, and what the prompt limit cut."""
     style = envs.style(result["env"])
     played = result["num_episodes"] + result["num_failures"]
-    size = result["num_tasks"]
-    whole = f"the first {played:,} of {size:,} tasks" if played < size else f"all {size:,} tasks"
-    whole += f" in {played:,} episodes" if played > size else ""
     print(
-        f"{result['env']} {result['split']}: {whole}, at most {result['max_turns']} turns, "
-        f"temperature {result['temperature']:g}, seed {result['seed']}"
+        f"{result['env']} {result['split']}: {_selection(result, played)}, at most "
+        f"{result['max_turns']} turns, temperature {_temperature(result)}, seed {result['seed']}"
     )
     served = f" at {result['api_host']}, agent {result['agent']}" if "agent" in result else ""
     served += f", {result['shots']} example" if result.get("shots") else ""
@@ -42,12 +39,35 @@ def print_evaluation(result: dict[str, Any]) -> None:
         print(f"{result['num_failures']} of {played} episodes failed and do not count:")
         for reason, count in result["failures"].items():
             print(f"  {count} x {reason}")
+    if share := result.get("response_cut_fraction"):
+        print(
+            f"rollout.max_response_tokens = {result['max_response_tokens']} cut {share:.1%} of the "
+            "responses" + (", reasoning counted" if served else "") + ": raise it"
+        )
     ended, cut = result["prompt_limit_fraction"], result["prompt_cut_fraction"]
     if ended or cut:
         print(
             f"rollout.max_prompt_tokens = {result['max_prompt_tokens']} ended {ended:.1%} of the "
             f"episodes and cut {cut:.1%} of the prompts: raise it"
         )
+
+
+def _selection(result: dict[str, Any], played: int) -> str:
+    size = result["num_tasks"]
+    if played >= size:
+        return f"all {size:,} tasks" + (f" in {played:,} episodes" if played > size else "")
+    if result.get("selection") != "spread":
+        return f"the first {played:,} of {size:,} tasks"
+    return f"{played:,} of {size:,} tasks, spread over the kinds"
+
+
+def _temperature(result: dict[str, Any]) -> str:
+    """As asked, or the endpoint's own, where it refused that."""
+    if result["temperature"] is not None:
+        return f"{result['temperature']:g}"
+    refused, num = result["left_out"]["temperature"], len(result["episodes"])
+    part = "" if refused["num_episodes"] == num else f" in {refused['num_episodes']} of {num}"
+    return f"default{part} ({refused['asked']:g} was refused)"
 
 
 def _row(row: dict[str, Any], scored: bool) -> str:

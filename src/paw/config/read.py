@@ -107,6 +107,7 @@ def overlay(
     flags: Sequence[str] = (),
     card: Table | None = None,
     protocol: Callable[[str], Mapping[str, Mapping[str, Any]]] = lambda env: {},
+    counts: Callable[[str], bool] = lambda key: True,
 ) -> Resolved:
     """Overlay protocol, preset, card, then `files` left to right, then `flags`; check; convert.
 
@@ -115,12 +116,14 @@ def overlay(
         flags: `--table.key value`.
         card: of the policy that training starts from.
         protocol: how an environment's benchmark is played, by its name.
+        counts: which `table.key` of the files is taken: a recipe may say more than one command
+            asks; what it does not ask is not even checked, but for its name.
 
     Raises:
         UserError: unknown table or key (with the nearest known one and the file), wrong type, a
             value out of its range, an unreadable file.
     """
-    given = [Layer(str(file), read_toml(file), by_hand=True) for file in files]
+    given = [Layer(str(file), only(counts, read_toml(file)), by_hand=True) for file in files]
     given.append(Layer(FLAGS, parse_flags(flags), by_hand=True))
     card = card or {}
     last = _merged([Layer("", card), *given])
@@ -139,6 +142,16 @@ def overlay(
         table, _, key = error.key.partition(".")
         where = next((x.where for x in reversed(layers) if key in x.table.get(table, {})), "")
         raise UserError(f"{where}{error}") from None
+
+
+def only(
+    counts: Callable[[str], bool], table: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The keys of `table` that count."""
+    return {
+        name: {key: value for key, value in keys.items() if counts(f"{name}.{key}")}
+        for name, keys in table.items()
+    }
 
 
 def _merged(layers: Iterable[Layer]) -> Table:

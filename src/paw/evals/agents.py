@@ -14,7 +14,8 @@ from typing import Protocol
 from paw.envs.base import Observation, TaskSource
 from paw.envs.expert import ExpertEpisode, play_expert
 from paw.errors import UserError
-from paw.evals.endpoint import Message, Reply
+from paw.evals.endpoint import Message
+from paw.evals.replies import Reply
 from paw.style import Style
 from paw.text import prompts
 from paw.text.parse import Parsed, parse_response

@@ -16,14 +16,15 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from paw import __version__
-from paw.errors import UserError
+from paw.errors import UserError, warn
+from paw.evals.refusals import CONTENT_FILTER, refuses, said
+from paw.evals.replies import Passing, Reply, read_reply
 
 Message = dict[str, str]
 """{"role": "user" | "assistant", "content": text}"""
@@ -36,10 +37,15 @@ TRIES_TO_REACH = 3
 """Tries of an address that has never answered: it is probably wrong."""
 RETRIED = frozenset({408, 409, 425, 429})
 """Refusals that pass; so do all 5xx."""
+ADAPTED = frozenset({200, 400, 422, 500, 501})
+"""Statuses under which endpoints refuse a parameter."""
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 TOO_LONG = re.compile(
     r"context.?(length|window|size)|too long|too many tokens|maximum.*tokens", re.I
 )
+LONGER_NAME = "max_completion_tokens"
+"""What some models call `max_tokens`."""
+USE_LONGER_NAME = re.compile(rf"use\W+{LONGER_NAME}|{LONGER_NAME}\W+instead", re.IGNORECASE)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -49,28 +55,6 @@ class EndpointError(Exception):
 
 class Stopped(Exception):
     """The run is being stopped: no further request."""
-
-
-class _Passing(Exception):
-    """Worth another try. `pause`: seconds that the endpoint asked for, if it did."""
-
-    def __init__(self, reason: str, pause: float | None = None, reached: bool = True) -> None:
-        super().__init__(reason)
-        self.pause = pause
-        self.reached = reached
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One response of the model."""
-
-    text: str
-    reasoning: str = ""
-    """What the server took out of the text as the model's own reasoning, if it does that."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    counted: bool = True
-    """False where the answer said nothing of the tokens used."""
 
 
 class Endpoint:
@@ -86,6 +70,7 @@ class Endpoint:
         timeout: seconds for one whole answer.
         tries: requests per response, at least 1; between them waits of `backoff` seconds, doubled
             each time, with jitter, or as long as the endpoint asks for (`Retry-After`).
+        say: is told, once each, which parameters the endpoint refuses and is asked without.
 
     Raises:
         UserError: `base` is no HTTP address, or `key` cannot be sent.
@@ -103,6 +88,7 @@ class Endpoint:
         timeout: float = 300.0,
         tries: int = 6,
         backoff: float = 1.0,
+        say: Callable[[str], None] = warn,
     ) -> None:
         self.host = check_address(base)
         self.model = model
@@ -119,7 +105,8 @@ class Endpoint:
         direct = [urllib.request.ProxyHandler({})] if self.host in LOOPBACK else []
         self._opener = urllib.request.build_opener(_NoRedirect, *direct)
         self._limit_name = "max_tokens"
-        self._sends_seed = True
+        self._left_out: set[str] = set()
+        self._say = say
         self._reached = False
         self._resume_at = 0.0
         self._stop = threading.Event()
@@ -145,9 +132,9 @@ class Endpoint:
             try:
                 answer = self._post(body)
                 if answer is not None:
-                    return _reply(answer)
-                continue  # refused one way of asking; it is asked the other way now
-            except _Passing as error:
+                    return read_reply(answer, self._absent(body))
+                continue  # refused one way of asking; it is asked another way now
+            except Passing as error:
                 self._reached |= error.reached
                 attempt += 1
                 reason = self._masked(str(error))
@@ -159,13 +146,15 @@ class Endpoint:
                 self._rest(attempt, error.pause)
 
     def _body(self, messages: Sequence[Message], seed: int) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": list(messages),
-            "temperature": self._temperature,
-            self._limit_name: self._max_tokens,
-        }
-        return body | {"seed": seed} if self._sends_seed else body
+        asked = {"temperature": self._temperature, self._limit_name: self._max_tokens, "seed": seed}
+        body: dict[str, Any] = {"model": self.model, "messages": list(messages)}
+        return body | {name: value for name, value in asked.items() if name not in self._left_out}
+
+    def _absent(self, body: dict[str, Any]) -> tuple[str, ...]:
+        """The parameters that a request went without."""
+        limited = "max_tokens" in body or LONGER_NAME in body
+        absent = [name for name in ("temperature", "seed") if name not in body]
+        return tuple(absent if limited else [*absent, "max_tokens"])
 
     def _post(self, body: dict[str, Any]) -> bytes | None:
         """The body of a 2xx answer; None where the request has to be put differently."""
@@ -177,28 +166,32 @@ class Endpoint:
             with self._opener.open(request, timeout=self._timeout) as response:
                 answer = _read(response, time.monotonic() + self._timeout)
             self._reached = True
-            return answer
+            error = b'"error"' in answer and b'"choices"' not in answer
+            refused = error and self._adapt(body, 200, answer.decode(errors="replace"))
+            return None if refused else answer
         except urllib.error.HTTPError as error:
             self._reached = True
             with error:
                 return self._refused(error, body)
         except urllib.error.URLError as error:
-            raise _Passing(_describe(error.reason), reached=False) from error
+            raise Passing(_describe(error.reason), reached=False) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _Passing(_describe(error)) from error
+            raise Passing(_describe(error)) from error
 
     def _refused(self, error: urllib.error.HTTPError, body: dict[str, Any]) -> None:
         """Retry, put differently, or a UserError."""
         try:
             text = _read(error, time.monotonic() + self._timeout).decode(errors="replace")
-        except (_Passing, OSError, http.client.HTTPException):
+        except (Passing, OSError, http.client.HTTPException):
             text = ""
         status, no_credit = error.code, any(code in text for code in NO_CREDIT)
+        if self._adapt(body, status, text):
+            return
         if (status in RETRIED or status >= 500) and not no_credit:
             pause = _retry_after(error.headers.get("Retry-After"))
-            raise _Passing(f"HTTP {status}", pause)
-        if status in (400, 422) and self._adapt(body, text):
-            return
+            raise Passing(f"HTTP {status}", pause)
+        if status in (400, 422) and CONTENT_FILTER.search(text):
+            raise EndpointError(f"endpoint: HTTP {status}: its content filter refused the prompt")
         if 300 <= status < 400:
             hint = f"; it redirects to {error.headers.get('Location')}: give that as --api-base"
         elif status == 402 or no_credit:
@@ -215,18 +208,27 @@ class Endpoint:
             )
         else:
             hint = ""
-        said = self._masked(_said(text))
-        raise UserError(f"{self._url}: HTTP {status}{': ' if said else ''}{said}{hint}")
+        reason = self._masked(said(text))
+        raise UserError(f"{self._url}: HTTP {status}{': ' if reason else ''}{reason}{hint}")
 
-    def _adapt(self, sent: dict[str, Any], text: str) -> bool:
+    def _adapt(self, sent: dict[str, Any], status: int, text: str) -> bool:
         """Does the refusal name a parameter that can be spelled otherwise or left out?"""
-        if "max_tokens" in sent and "max_completion_tokens" in text:
-            self._limit_name = "max_completion_tokens"
+        if status not in ADAPTED:
+            return False
+        if "max_tokens" in sent and (refuses(text, "max_tokens") or USE_LONGER_NAME.search(text)):
+            self._limit_name = LONGER_NAME
             return True
-        if "seed" in sent and re.search(r"\bseed\b", text):
-            self._sends_seed = False
-            return True
-        return False
+        names = [name for name in ("temperature", "seed", LONGER_NAME) if name in sent]
+        names = [name for name in names if refuses(text, name)]
+        for name in names:
+            with self._lock:
+                known, _ = name in self._left_out, self._left_out.add(name)
+            if not known:
+                self._say(
+                    f"the endpoint refuses {name} and is asked without it: its own default counts, "
+                    f"not {sent[name]} ({self._masked(said(text))})"
+                )
+        return bool(names)
 
     def _rest(self, attempt: int, pause: float | None) -> None:
         backoff = min(self._backoff * 2 ** (attempt - 1), MAX_BACKOFF_SECONDS)
@@ -274,56 +276,17 @@ def check_address(base: str) -> str:
 
 
 def _read(response: Any, deadline: float) -> bytes:
-    """The whole body, however slowly it drips. Raises _Passing."""
+    """The whole body, however slowly it drips. Raises Passing."""
     answer = bytearray()
     while chunk := response.read1(1 << 16):
         answer += chunk
         if time.monotonic() > deadline:
-            raise _Passing("timed out")
+            raise Passing("timed out")
         if len(answer) > MAX_ANSWER_BYTES:
-            raise _Passing(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            raise Passing(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
     if getattr(response, "length", None):
-        raise _Passing("the answer was cut")
+        raise Passing("the answer was cut")
     return bytes(answer)
-
-
-def _reply(answer: bytes) -> Reply:
-    """Raises _Passing for an answer that is not in the protocol."""
-    try:
-        data = json.loads(answer)
-    except (ValueError, RecursionError):
-        raise _Passing("the answer is no JSON") from None
-    data = data if isinstance(data, dict) else {}
-    choices = data.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise _Passing("the answer has no choices" + ("" if "error" not in data else ": an error"))
-    message = choices[0].get("message") if isinstance(choices[0], dict) else None
-    if not isinstance(message, dict):
-        raise _Passing("the answer has no message")
-    usage = data.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    prompt, completion = (c if isinstance(c, int) and c >= 0 else 0 for c in counts)
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    return Reply(
-        _text(message.get("content")),
-        _text(reasoning),
-        prompt,
-        completion,
-        counted=all(isinstance(c, int) for c in counts),
-    )
-
-
-def _text(content: Any) -> str:
-    """A message's content: a string, a list of parts, or nothing. Lone surrogates are replaced."""
-    if isinstance(content, list):
-        parts = [p.get("text") for p in content if isinstance(p, dict)]
-        content = "".join(p for p in parts if isinstance(p, str))
-    if content is None:
-        return ""
-    if not isinstance(content, str):
-        raise _Passing("the message is no text")
-    return content.encode("utf-8", "replace").decode()
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -351,17 +314,3 @@ def _describe(error: Any) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
-
-
-def _said(text: str) -> str:
-    """What an error body says, in one short line."""
-    try:
-        data: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        data = text
-    for key in ("error", "message", "detail"):
-        if isinstance(data, dict) and data.get(key):
-            data = data[key]
-    shown = data if isinstance(data, str) else json.dumps(data) if data else ""
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= 300 else shown[:300] + " …"

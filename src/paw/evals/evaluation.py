@@ -7,6 +7,7 @@ from typing import Any
 
 from paw.config.tree import Config
 from paw.evals.play import evaluate
+from paw.evals.progress import success_so_far
 from paw.model.load import device_of, shape_of
 from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
 from paw.rollout.fit import settle, usable_bytes
@@ -67,7 +68,7 @@ def evaluate_model(
             episodes,
             config.eval.temperature,
             seed,
-            lambda num_finished: bar(num_finished, {}),
+            lambda finished, won, left: bar(finished, success_so_far(won, finished), left),
             on_played=save,
         )
     return {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}

@@ -46,6 +46,7 @@ def _protocol(result: dict[str, Any]) -> dict[str, Any]:
     seen = {key: result.get(key) for key in PROTOCOL} | played
     if seen["context"] == "append":
         seen["history_turns"] = None  # shows nothing in this mode
+    seen["selection"] = "spread" if result.get("selection") == "spread" else None
     facts = {k: v for k, v in result.get("source", {}).items() if k not in ("name", "split")}
     return seen | {f"source.{key}": value for key, value in facts.items()}
 

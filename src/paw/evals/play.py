@@ -2,10 +2,11 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from paw.envs.base import TaskSource
+from paw.evals.progress import Progress, Watched
+from paw.evals.selection import chosen, described
 from paw.evals.statistics import macro_average, summary
 from paw.rollout.actor import Actor, on_split, open_pool, open_source
 from paw.rollout.collect import Environments, Limits, Plan, collect
@@ -27,28 +28,24 @@ def play_tasks(
     *,
     episodes: int,
     seed: int,
-    progress: Callable[[int], None] = lambda num_finished: None,
+    progress: Progress = lambda finished, won, left: None,
 ) -> list[Trajectory]:
-    """Play `episodes` tasks once each, in order; past the end again with other seeds.
+    """Play `episodes` tasks once each, those of `chosen`; past the end again with other seeds.
 
-    `progress` is told at every turn how many episodes are finished.
+    A trajectory's `group` is the episode's number. `progress` is told at every turn how it stands.
     """
     plans = []
-    for i in range(episodes):
-        lap, index = divmod(i, len(source))
-        plans.append(
-            Plan(source[index], i, 0, environment_seed=lap, sample_seed=(seed, EVALUATION_SEEDS, i))
-        )
+    for number in chosen(source, episodes):
+        lap, index = divmod(number, len(source))
+        seeds = (seed, EVALUATION_SEEDS, number)
+        plans.append(Plan(source[index], number, 0, environment_seed=lap, sample_seed=seeds))
+    watched = Watched(environments, len(plans), limits.max_turns, progress)
     played: list[Trajectory] = []
     for start in range(0, len(plans), BATCH):
         part = plans[start : start + BATCH]
-        ends = start + len(part)
-        played += collect(
-            part, sampler, environments, serializer, limits,
-            on_turn=lambda turn, num_active, ends=ends: progress(ends - num_active),
-        )  # fmt: skip
-    progress(episodes)
-    return [replace(t, group=i) for i, t in enumerate(played)]
+        played += collect(part, sampler, watched, serializer, limits)
+    progress(len(played), sum(t.success for t in played), 0.0)
+    return played
 
 
 def summarise(
@@ -102,7 +99,7 @@ def evaluate(
     episodes: int,
     temperature: float,
     seed: int,
-    progress: Callable[[int], None] = lambda num_finished: None,
+    progress: Progress = lambda finished, won, left: None,
     *,
     on_played: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None,
 ) -> dict[str, Any]:
@@ -120,4 +117,5 @@ def evaluate(
         )  # fmt: skip
     on_played(played)
     result = summarise(played, source, env=config.env.name, temperature=temperature, seed=seed)
-    return result | actor.protocol(limits)
+    selection = described(source, [trajectory.group for trajectory in played])
+    return result | {"selection": selection} | actor.protocol(limits)

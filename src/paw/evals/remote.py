@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from paw.envs.base import Observation, StepResult, TaskSource
 from paw.evals.agents import Agent, Turn, reflection_messages, reflection_text
-from paw.evals.endpoint import Endpoint, EndpointError, Message, Reply, Stopped
+from paw.evals.endpoint import Endpoint, EndpointError, Message, Stopped
 from paw.evals.journal import Journal
+from paw.evals.replies import Reply
+from paw.evals.selection import chosen
 from paw.rollout.pool import EnvironmentPool, Failure
 from paw.types import Task
 
@@ -57,12 +59,38 @@ class Usage:
     prompt: int = 0
     completion: int = 0
 
+
+@dataclass(slots=True)
+class Answers:
+    """How the answers of an episode ended, where they were not whole."""
+
+    num_cut: int = 0
+    """At the limit of tokens."""
+    num_filtered: int = 0
+    """Refused by the model, or stopped by a filter."""
+    num_empty: int = 0
+    """Without any text: mostly a limit that went into reasoning."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of an episode's replies."""
+
+    tokens: Usage = field(default_factory=Usage)
+    answers: Answers = field(default_factory=Answers)
+    left_out: set[str] = field(default_factory=set)
+    """Parameters that some request went without, as the endpoint refuses them."""
+
     def add(self, reply: Reply) -> None:
         """Count one reply."""
-        self.num_requests += 1
-        self.num_uncounted += not reply.counted
-        self.prompt += reply.prompt_tokens
-        self.completion += reply.completion_tokens
+        self.tokens.num_requests += 1
+        self.tokens.num_uncounted += not reply.counted
+        self.tokens.prompt += reply.prompt_tokens
+        self.tokens.completion += reply.completion_tokens
+        self.answers.num_cut += reply.cut
+        self.answers.num_filtered += reply.filtered
+        self.answers.num_empty += not reply.text.strip()
+        self.left_out |= set(reply.left_out)
 
 
 @dataclass(slots=True)
@@ -70,7 +98,7 @@ class Trial:
     """One attempt at a task."""
 
     turns: list[dict[str, Any]] = field(default_factory=list)
-    """observation, response, command, reward, valid"""
+    """observation, response, command, reward, valid, cut"""
     success: bool = False
     terminated: bool = False
     score: float | None = None
@@ -95,7 +123,7 @@ class Player:
         endpoint: Endpoint,
         environments: EnvironmentPool,
     ) -> None:
-        self._setup, self._source = setup, source
+        self._setup, self.source = setup, source
         self._agent, self._endpoint = agent, endpoint
         self._environments = environments
         self._lock = threading.Lock()
@@ -113,16 +141,16 @@ class Player:
         Raises:
             UserError, Stopped: see `Endpoint.chat`.
         """
-        lap, index = divmod(number, len(self._source))
-        task, tokens, trials = self._source[index], Usage(), [Trial()]
+        lap, index = divmod(number, len(self.source))
+        task, tally, trials = self.source[index], Tally(), [Trial()]
         failure, reflections = None, []
         try:
-            self._try(task, number, lap, trials[-1], reflections, tokens)
+            self._try(task, number, lap, trials[-1], reflections, tally)
             while not trials[-1].success and len(trials) < self._setup.trials:
-                reflections.append(self._reflect(task, number, trials, reflections, tokens))
+                reflections.append(self._reflect(task, number, trials, reflections, tally))
                 trials[-1].reflection = reflections[-1]
                 trials.append(Trial())
-                self._try(task, number, lap, trials[-1], reflections, tokens)
+                self._try(task, number, lap, trials[-1], reflections, tally)
         except (EndpointError, _EnvironmentFailure) as error:
             failure = str(error)
         finally:
@@ -133,7 +161,9 @@ class Player:
             "kind": task.kind,
             "success": trials[-1].success and failure is None,
             "failure": failure,
-            "tokens": asdict(tokens),
+            "tokens": asdict(tally.tokens),
+            "answers": asdict(tally.answers),
+            "left_out": sorted(tally.left_out),
             "trials": [asdict(trial) for trial in trials],
         }
 
@@ -144,16 +174,15 @@ class Player:
         lap: int,
         trial: Trial,
         reflections: Sequence[str],
-        tokens: Usage,
+        tally: Tally,
     ) -> None:
         """One attempt from the start, written into `trial` as it goes."""
         observation = self._open(number, task, lap)
         past: list[Turn] = []
         for _ in range(self._setup.max_turns):
             messages = self._agent.messages(task, past, observation, reflections)
-            response = self._agent.response(
-                self._ask(messages, tokens, number, len(reflections), len(past))
-            )
+            reply = self._ask(messages, tally, number, len(reflections), len(past))
+            response = self._agent.response(reply)
             parsed = self._agent.parse(response)
             result = self._step(number, parsed.command)
             accepted = result.valid or self._setup.validity == "format"
@@ -163,6 +192,7 @@ class Player:
                     **asdict(past[-1]),
                     "reward": result.reward,
                     "valid": parsed.well_formed and accepted,
+                    "cut": reply.cut,
                 }
             )
             observation, trial.end = result.observation, result.observation.text
@@ -178,17 +208,17 @@ class Player:
         number: int,
         trials: Sequence[Trial],
         reflections: Sequence[str],
-        tokens: Usage,
+        tally: Tally,
     ) -> str:
         last = trials[-1]
         past = [Turn(t["observation"], t["response"], t["command"]) for t in last.turns]
         messages = reflection_messages(task, past, last.end, reflections)
-        reply = self._ask(messages, tokens, number, len(reflections), self._setup.max_turns)
+        reply = self._ask(messages, tally, number, len(reflections), self._setup.max_turns)
         return reflection_text(reply)
 
-    def _ask(self, messages: Sequence[Message], tokens: Usage, *place: int) -> Reply:
+    def _ask(self, messages: Sequence[Message], tally: Tally, *place: int) -> Reply:
         reply = self._endpoint.chat(messages, _seed(self._setup.seed, *place))
-        tokens.add(reply)
+        tally.add(reply)
         return reply
 
     def _open(self, slot: int, task: Task, seed: int) -> Observation:
@@ -225,13 +255,15 @@ def play_all(
     The first UserError stops everything, as does Ctrl-C; what is finished stays in the journal.
 
     Returns:
-        Every record of episodes 0 to `episodes` - 1, by number, an episode's failed ones before
-        its last: all of them were paid for.
+        Every record of the `chosen` episodes, by number, an episode's failed ones before its last:
+        all of them were paid for.
     """
-    records = [r for r in journal.records if r["number"] < episodes] if journal else []
+    numbers = chosen(player.source, episodes)
+    wanted = set(numbers)
+    records = [r for r in journal.records if r["number"] in wanted] if journal else []
     done = {r["number"] for r in records if r["failure"] is None}
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(episodes):
+    for number in numbers:
         if number not in done:
             todo.put(number)
     finished: queue.SimpleQueue[Record | BaseException] = queue.SimpleQueue()
@@ -250,18 +282,16 @@ def play_all(
 
     # Daemons: nobody waits for a model's answer after Ctrl-C.
     threads = [threading.Thread(target=work, daemon=True) for _ in range(concurrency)]
-    num_done = len(done)
     try:
         for thread in threads:
             thread.start()
-        for _ in range(episodes - len(done)):
+        for num_done in range(len(done) + 1, episodes + 1):
             record = finished.get()
             if isinstance(record, BaseException):
                 raise record
             if journal:
                 journal.append(record)
             records.append(record)
-            num_done += 1
             on_episode(num_done, record)
     finally:
         player.stop()

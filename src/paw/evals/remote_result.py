@@ -1,5 +1,6 @@
 """The result of episodes played through an endpoint: success, how it was got, what it cost."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 from paw import __version__
 from paw.envs.base import TaskSource, listing_digest
 from paw.evals.play import summarise
-from paw.evals.remote import Record, Setup, Usage
+from paw.evals.remote import Answers, Record, Setup, Usage
+from paw.evals.selection import described
 from paw.evals.statistics import wilson_interval
 from paw.types import SampledAction, Trajectory, Transition
 
@@ -51,12 +53,16 @@ def result_of(
         temperature=setup.temperature,
         seed=setup.seed,
     )
+    left_out = _left_out(setup, last.values())
+    if "temperature" in left_out:
+        result["temperature"] = None  # the endpoint's own, which nobody here knows
     for row, record in zip(result["episodes"], last.values(), strict=True):
         row["trials"] = len(record["trials"])
-    tokens = Usage()
+    tokens, answers = Usage(), Answers()
     for record in records:
-        for name, value in record["tokens"].items():
-            setattr(tokens, name, getattr(tokens, name) + value)
+        for total, counts in ((tokens, record["tokens"]), (answers, record["answers"])):
+            for name, value in counts.items():
+                setattr(total, name, getattr(total, name) + value)
     cost = None
     if price is not None:
         cost = (tokens.prompt * price[0] + tokens.completion * price[1]) / 1e6
@@ -64,10 +70,24 @@ def result_of(
         **settings_of(setup, source),
         "data_dir": setup.env_options.get("data_dir"),
         **result,
+        "selection": described(source, sorted(last)),
         **({"by_trial": by_trial(last.values(), setup.trials)} if setup.trials > 1 else {}),
+        "left_out": left_out,
+        "answers": asdict(answers),
         "tokens": asdict(tokens),
         "cost": cost,
     }
+
+
+def _left_out(setup: Setup, records: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    """By parameter that the endpoint refused: what was asked, and in how many episodes."""
+    asked = {
+        "temperature": setup.temperature,
+        "seed": setup.seed,
+        "max_tokens": setup.max_response_tokens,
+    }
+    counts = Counter(name for record in records for name in record["left_out"])
+    return {n: {"asked": asked[n], "num_episodes": count} for n, count in sorted(counts.items())}
 
 
 def by_trial(records: Iterable[Record], trials: int) -> list[dict[str, Any]]:
@@ -85,14 +105,13 @@ def by_trial(records: Iterable[Record], trials: int) -> list[dict[str, Any]]:
 def trajectory_of(record: Record, source: TaskSource) -> Trajectory:
     """An episode's last trial as a trajectory of texts, without tokens."""
     task, trial = source[record["number"] % len(source)], record["trials"][-1]
-    nothing = SampledAction((), (), None, finished=True)
     turns = trial["turns"]
     following = [t["observation"] for t in turns[1:]] + [trial["end"]]
     transitions = tuple(
         Transition(
             context_ids=(),
             context_roles=(),
-            action=nothing,
+            action=SampledAction((), (), None, finished=not turn["cut"]),
             response=turn["response"],
             command=turn["command"],
             reward=turn["reward"],

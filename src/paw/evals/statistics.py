@@ -28,6 +28,7 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     turns = [len(t.transitions) for t in usable]
     valid = [turn.valid for t in usable for turn in t.transitions]
     cut = [turn.prompt_cut_tokens > 0 for t in usable for turn in t.transitions]
+    unfinished = [not turn.action.finished for t in usable for turn in t.transitions]
     scores = [t.score for t in usable if t.score is not None]
     return {
         "num_episodes": count,
@@ -40,6 +41,7 @@ def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "valid_action_rate": sum(valid) / len(valid) if valid else 0.0,
         "prompt_limit_fraction": sum(t.prompt_limit for t in usable) / count if count else 0.0,
         "prompt_cut_fraction": sum(cut) / len(cut) if cut else 0.0,
+        "response_cut_fraction": sum(unfinished) / len(unfinished) if unfinished else 0.0,
     }
 
 

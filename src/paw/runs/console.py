@@ -67,8 +67,11 @@ class Bar:
         self._calls: deque[tuple[int, float]] = deque(maxlen=RECENT)
         self._next_line = 0.0
         self._pending = ""
+        self._left: float | None = None
 
-    def __call__(self, number: int, metrics: dict[str, Any]) -> None:
+    def __call__(self, number: int, metrics: dict[str, Any], left: float | None = None) -> None:
+        """`left`: seconds to go at most, where the pace of `number` does not say it."""
+        self._left = left
         now = time.monotonic()
         if self._calls and self._calls[-1][0] == number and metrics:
             self._calls.pop()  # news before the next step: the clock starts anew
@@ -89,11 +92,13 @@ class Bar:
 
     def _parts(self) -> list[str]:
         """Pace, what is left, numbers; what matters first."""
-        seconds = self._pace()
+        seconds = self._pace() if self._left is None else None
         parts = [] if seconds is None else [f"{_short(seconds)} s/{self._unit}"]
         number = self._calls[-1][0]
         if number >= self._total:
             parts.append(f"{duration(time.monotonic() - self._start)} in all")
+        elif self._left is not None:
+            parts.append(f"at most {duration(self._left)} left")
         elif seconds is not None:
             parts.append(f"{duration(seconds * (self._total - number))} left")
         shown = [name for name in SHOWN.values() if name in self._seen]

@@ -107,6 +107,8 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
     env: str = ""
     split: str = ""
     num_tasks: int = 0
+    selection: str = ""
+    """Of the tasks: `all`, the `first`, or a `spread` over the kinds"""
     source: dict[str, Any] = {}
     """What the environment says of its tasks"""
     temperature: float | None = None
@@ -125,6 +127,8 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of episodes"""
     prompt_cut_fraction: float = 0.0
     """Of prompts"""
+    response_cut_fraction: float = 0.0
+    """Of responses"""
     failures: dict[str, int] = {}
     """Number by reason"""
     by_kind: dict[str, dict[str, Any]] = {}
