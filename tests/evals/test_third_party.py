@@ -39,7 +39,7 @@ def test_its_protocol_holds_at_endpoints():
     known = Namespace(env=NAME, data_dir=None, temperature=None, configs=[])
     config = eval_endpoint._resolved(known, []).config
     assert (config.rollout.max_turns, config.eval.temperature) == (3, 0.0)
-    config = eval_endpoint._config(known, ["--rollout.max_turns", "9"])
+    config = eval_endpoint._resolved(known, ["--rollout.max_turns", "9"]).config
     assert (config.rollout.max_turns, config.eval.temperature) == (9, 0.0)
 
 

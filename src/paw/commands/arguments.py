@@ -81,10 +81,10 @@ def layers(
     `counts`: which `table.key` of the files means something to the command.
     """
     from paw import envs
-    from paw.config.read import check_options, overlay, resolve
+    from paw.config.read import check_options, overlay
     from paw.runs.layout import read_card
 
-    card = read_card(resolve(files, flags).model.path)
+    card = read_card(overlay(files, flags, counts=counts).config.model.path)
     resolved = overlay(files, flags, card, protocol_of, counts)
     check_options(envs.factory(resolved.config.env.name), resolved.config)
     return resolved
