@@ -9,6 +9,7 @@ from typing import Any
 
 from paw.config.words import TABLES, keys_of, plain
 from paw.errors import UserError, nearest
+from paw.utf8 import utf8
 
 Table = dict[str, dict[str, Any]]
 
@@ -16,10 +17,10 @@ Table = dict[str, dict[str, Any]]
 def read_toml(file: str | Path) -> Table:
     """One TOML file as tables of known keys."""
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")  # editors of Windows begin with a mark
+        text = utf8(Path(file).read_bytes()).decode()
     except FileNotFoundError:
         raise UserError(f"{file}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot read it: {error}") from None
     try:
         data = tomllib.loads(text, parse_float=_number)

@@ -22,6 +22,7 @@ from paw.runs.format import (
     TrajectoryRecord,
 )
 from paw.runs.layout import name_of
+from paw.utf8 import utf8
 
 Record = TypeVar("Record")
 
@@ -70,7 +71,7 @@ def trajectories(place: str | Path, update: int | None = None) -> list[Trajector
         file = found[-1]
     try:
         lines = _decompressed(file.read_bytes()).splitlines()
-        return [msgspec.json.decode(line, type=TrajectoryRecord) for line in lines]
+        return [msgspec.json.decode(utf8(line), type=TrajectoryRecord) for line in lines]
     except msgspec.ValidationError as error:
         raise UserError(f"{str(file)!r}: not a run's trajectory file: {error}") from error
     except (OSError, ValueError, zstandard.ZstdError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from paw.envs.alfworld.game import Game, GameFileError, find_task_sentence, parse_game
 from paw.errors import UserError
+from paw.utf8 import utf8
 
 SPLITS = ("train", "valid_seen", "valid_unseen", "valid_train")
 KINDS = (
@@ -146,9 +147,9 @@ def _may_be_solvable(path: str) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return utf8(path.read_bytes()).decode()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error}"
         raise UserError(
             f"{path}: cannot be read ({reason}){_how_to_get(path.parents[4])}"
         ) from error

@@ -14,6 +14,7 @@ import msgspec
 import zstandard
 
 from paw.errors import UserError
+from paw.utf8 import utf8
 
 CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -39,10 +40,14 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _parquet_rows(path)
         return
     for number, line in enumerate(_lines(path, magic), start=1):
-        if not line.strip():
+        try:
+            text = utf8(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}") from None
+        if not text.strip():
             continue
         try:
-            row = msgspec.json.decode(line)
+            row = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}: not a JSON object ({error}); one a line is wanted"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paw.envs.retrieval.files import clean, read_rows
+from paw.envs.search_qa.exported import looks_like_a_list, unpacked
 from paw.envs.search_qa.scoring import normalize_answer
 from paw.errors import UserError
 
@@ -34,6 +35,11 @@ ALIASES = {
     "2wikimultihop": "2wikimultihopqa",
 }
 """Other names of these sets, as one word."""
+
+NUMBERS = re.compile(r"\[\s*\d+(?:\s+\d+)*\s*\]")
+"""A list of whole numbers as NumPy prints it."""
+EMPTY = ("", "nan", "None", "null")
+"""What an export writes where there is nothing."""
 
 SUFFIXES = tuple(
     f".{kind}{packed}" for kind in ("jsonl", "parquet", "json") for packed in ("", ".gz", ".zst")
@@ -76,7 +82,7 @@ def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Qu
         UserError: unreadable file, or a row without question or gold answers.
     """
     first: dict[tuple[str, str], int] = {}
-    num_left_out = 0
+    num_left_out = num_unread = 0
     for number, row in read_rows(path):
         where = f"{path}, line {number}"
         source = row.get("data_source")
@@ -93,6 +99,7 @@ def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Qu
                 f"{where}: id {question.id!r} of {name} stands in line {earlier} already; "
                 "ids must be unique within a data set"
             )
+        num_unread += any(map(looks_like_a_list, question.golden_answers))
         if question.golden_answers:
             yield question
         else:
@@ -103,17 +110,24 @@ def read_questions(path: str | Path, data_set: str | None = None) -> Iterator[Qu
             path,
             num_left_out,
         )
+    if num_unread:
+        logger.warning(
+            "%s: %d question(s) with a gold answer that looks like a list in a string, but cannot "
+            "be read as one: it counts as one answer",
+            path,
+            num_unread,
+        )
 
 
 def _extra(row: Mapping[str, Any], key: str, default: Any) -> Any:
-    extra = row.get("extra_info")
+    extra = unpacked(row.get("extra_info"))
     value = extra.get(key) if isinstance(extra, Mapping) else None
     return default if value is None else value
 
 
 def _question(row: Mapping[str, Any], where: str) -> str:
     text = row.get("question") or _extra(row, "question", None)
-    if text is None and isinstance(prompt := row.get("prompt"), list | str):
+    if text is None and isinstance(prompt := unpacked(row.get("prompt")), list | str):
         parts = (
             [prompt]
             if isinstance(prompt, str)
@@ -133,25 +147,37 @@ def _golds(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """The gold answers that are not empty after normalisation: "*" would equal no answer at all."""
     found: Any = row.get("golden_answers")
     for field in ("reward_model", "env_kwargs"):
-        holder = row.get(field)
+        holder = unpacked(row.get(field))
         if found is None and isinstance(holder, Mapping):
             found = holder.get("ground_truth")
     found = row.get("ground_truth") if found is None else found
     found = row.get("answer") if found is None else found
-    if isinstance(found, Mapping):
-        found = found.get("target")
-    answers = [found] if isinstance(found, str) else found
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers) or not answers:
+    whole = unpacked(found)
+    if isinstance(whole, Mapping) and "target" in whole:
+        found = whole["target"]
+        whole = unpacked(found)
+    answers = whole if isinstance(whole, list) else [found]
+    if not answers or not all(isinstance(a, str) for a in answers):
         raise UserError(
             f'{where}: no gold answers (a list of strings as "golden_answers", or '
             '"reward_model.ground_truth.target", is wanted)'
         )
+    answers = [one for answer in answers for one in _strings(answer)]
     return tuple(dict.fromkeys(clean(a).strip() for a in answers if normalize_answer(a)))
 
 
+def _strings(answer: str) -> list[str]:
+    """The answers in one of a list, mostly itself."""
+    inner = unpacked(answer)
+    inside = isinstance(inner, list) and all(isinstance(a, str) for a in inner)
+    return inner if inside else [answer]
+
+
 def _supporting(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    ids = row.get("supporting_ids")
-    if ids is None:
+    ids = unpacked(row.get("supporting_ids"))
+    if isinstance(ids, str) and NUMBERS.fullmatch(ids.strip()):
+        ids = ids.strip()[1:-1].split()
+    if ids is None or ids in EMPTY:
         return ()
     if not isinstance(ids, list) or not all(isinstance(i, str | int) for i in ids):
         raise UserError(f'{where}: "supporting_ids" must be a list of passage ids')

@@ -13,6 +13,7 @@ import msgspec
 import zstandard
 
 from paw.errors import UserError
+from paw.utf8 import utf8
 
 T = TypeVar("T")
 
@@ -70,14 +71,16 @@ def read_json(path: Path, kind: type[T]) -> T:
     """The whole file, parsed and checked to be of a kind."""
     data = read(path)
     with reading(path):
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(utf8(data), type=kind)
 
 
 def stream(path: Path) -> Iterator[Any]:
     """The elements of a top-level JSON list, one after the other, in constant memory."""
     decode = json.JSONDecoder().raw_decode
     with reading(path), _open(path) as binary:
-        file = io.TextIOWrapper(binary, encoding="utf-8")
+        buffered = io.BufferedReader(cast(io.RawIOBase, binary))
+        utf8(buffered.peek(4))
+        file = io.TextIOWrapper(buffered, encoding="utf-8-sig")
         buffer = file.read(_CHUNK).lstrip()
         if not buffer.startswith("["):
             raise UserError(f"{path} holds no JSON list of products; fetch it again")
