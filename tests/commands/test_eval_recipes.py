@@ -18,6 +18,7 @@ level = 2
 [rollout]
 max_turns = 2
 max_response_tokens = 4
+max_prompt_tokens = 400
 workers = 0
 [algorithm]
 name = "gigpo"

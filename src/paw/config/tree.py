@@ -272,7 +272,8 @@ class EvalConfig:
     split: str | None = None
     """Default: the environment's validation split."""
     episodes: Annotated[int, Meta(ge=1, le=10_000_000), MayChange()] = 128
-    """Tasks played, once each, in order; more than there are: repeated with other seeds."""
+    """Tasks played, once each; fewer than there are: spread over their kinds; more: repeated with
+    other seeds."""
     max_turns: Count | None = None
     """Turns after which an evaluation episode is cut; default `rollout.max_turns`."""
     temperature: NotNegative = 0.4
