@@ -1,12 +1,15 @@
 """`paw eval MODEL recipe.toml`: the recipe of a training lies between the card and the flags."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from evals.fake_endpoint import FakeEndpoint, react_expert
 from paw.cli import main
+from paw.commands.arguments import layers, take_protocol
+from paw.commands.eval import _counts
 from train.tiny_runs import ForkServer
 
 pytestmark = pytest.mark.timeout(300)
@@ -74,13 +77,16 @@ def test_a_recipe_lies_between_card_and_flags(
     assert (result["num_episodes"], result["temperature"]) == (2, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("split", "episodes"), [(None, 4), ("test", 4), ("valid", None), ("train", None)]
+)
 def test_episodes_go_with_their_split(
-    server: ForkServer, policy: Path, recipe: Path, tmp_path: Path
+    policy: Path, recipe: Path, split: str | None, episodes: int | None
 ):
     """The recipe's 4 are of `test`: another split is played whole."""
-    command = [str(policy), "--split", "valid", str(recipe)]
-    result, _ = evaluated(server, command, tmp_path)
-    assert (result["split"], result["num_episodes"]) == ("valid", 200)
+    known = Namespace(split=split, episodes=None)
+    take_protocol(known, layers([str(recipe)], ["--model.path", str(policy)], _counts))
+    assert (known.split, known.episodes) == (split or "test", episodes)
 
 
 def test_progress_says_success_and_time_left(
