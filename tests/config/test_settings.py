@@ -365,7 +365,7 @@ def test_unreadable_files(tmp_path: Path):
     for file, part in (
         (tmp_path / "none.toml", "no such configuration file"),
         (tmp_path, "directory"),
-        (binary, "utf-8"),
+        (binary, "UTF-8"),
     ):
         with pytest.raises(UserError, match=part) as caught:
             resolve([file])
