@@ -4,7 +4,6 @@ import pytest
 import torch
 from tiny_models import VOCAB, build
 
-from paw.errors import UserError
 from paw.model.packing import (
     SegmentAttention,
     _attention,
@@ -39,7 +38,7 @@ def test_a_model_that_names_no_scale_gets_the_usual_one():
     """Heads of 16: 16 ** -0.5 = 0.25."""
     scales = []
 
-    def attend(layer, query, key, value, scaling):
+    def attend(layer, query, key, value, scaling, *, window):
         scales.append(scaling)
         return query
 
@@ -123,12 +122,26 @@ def test_generate_still_works_on_padded_batches(model):
     assert torch.equal(model.generate(ids, **options), before)
 
 
-def test_sliding_window_is_exact_or_refused():
-    model = build("qwen2", use_sliding_window=True, sliding_window=24, max_window_layers=0)
-    rows = random_rows(20, 24)
+@pytest.mark.parametrize("window", [1, 2, 5, 24, 25])
+def test_sliding_windows_are_those_of_the_model(window):
+    """Rows below, at and beyond the window, whole pieces of it and a rest; the first layer full."""
+    model = build("qwen2", use_sliding_window=True, sliding_window=window, max_window_layers=1)
+    rows = random_rows(20, 24, 25, 26, 48, 61, 1)
     plain = [model.base_model(torch.tensor([row])).last_hidden_state[0] for row in rows]
     use_packed_attention(model)
     for ours, theirs in zip(hidden_of(model, rows), plain, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-    with pytest.raises(UserError, match="last 24 tokens"):
-        hidden_of(model, random_rows(25))
+
+
+def test_gradients_within_sliding_windows_are_those_of_the_model():
+    options = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+    model = build("qwen2", **options).double()
+    parameters = list(model.base_model.parameters())
+    rows = random_rows(12, 23, 5)
+    plain = sum(model.base_model(torch.tensor([r])).last_hidden_state.square().sum() for r in rows)
+    expected = torch.autograd.grad(plain, parameters)
+    use_packed_attention(model)
+    ours = torch.autograd.grad(sum(h.square().sum() for h in hidden_of(model, rows)), parameters)
+    # RMSNorm runs in fp32 even in a float64 model.
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paw.model.cache import SlotCache
+from paw.model.packing import window_mask
 
 
 class PrefillAttention:
@@ -27,18 +28,27 @@ class PrefillAttention:
         rows = torch.tensor([row for row, _, _ in blocks]).repeat_interleave(sizes)
         positions = torch.cat([torch.arange(start, stop) for _, start, stop in blocks])
         self.rows, self.position_ids = rows.to(device), positions.to(device)
-        self._masks: list[Tensor | None] = []
+        self._masks: dict[int | None, list[Tensor | None]] = {}
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        *,
+        window: int | None = None,
     ) -> Tensor:
         """See `Attend`."""
         keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
-        if not self._masks:
-            self._masks = [self._mask(start, stop, query) for _, start, stop in self.blocks]
+        if window not in self._masks:
+            self._masks[window] = [
+                self._mask(start, stop, window, query) for _, start, stop in self.blocks
+            ]
         grouped = query.shape[1] != key.shape[1]
         parts, at = [], 0
-        for (row, start, stop), mask in zip(self.blocks, self._masks, strict=True):
+        for (row, start, stop), mask in zip(self.blocks, self._masks[window], strict=True):
             size = stop - start
             parts.append(
                 F.scaled_dot_product_attention(
@@ -46,7 +56,7 @@ class PrefillAttention:
                     keys[row : row + 1, :, :stop],
                     values[row : row + 1, :, :stop],
                     attn_mask=mask,
-                    is_causal=start == 0,
+                    is_causal=start == 0 and mask is None,
                     scale=scaling,
                     enable_gqa=grouped,
                 )
@@ -55,12 +65,11 @@ class PrefillAttention:
         return torch.cat(parts, 2).transpose(1, 2)
 
     @staticmethod
-    def _mask(start: int, stop: int, query: Tensor) -> Tensor | None:
-        if start == 0 or stop - start == 1:
+    def _mask(start: int, stop: int, window: int | None, query: Tensor) -> Tensor | None:
+        whole = window is None or stop <= window
+        if whole and (start == 0 or stop - start == 1):
             return None
-        # Additive, because SDPA would convert a boolean mask in every layer.
-        mask = query.new_full((stop - start, stop), -torch.inf)
-        return mask.triu_(start + 1)
+        return window_mask(query, start, stop, window)
 
 
 class DecodeAttention:
@@ -74,15 +83,22 @@ class DecodeAttention:
         self.position_ids = torch.tensor(positions, device=device)
         self.first, self.last = rows[0], rows[-1] + 1
         self.dense = len(rows) == self.last - self.first
-        self._mask: Tensor | None = None
+        self._masks: dict[int | None, Tensor] = {}
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        *,
+        window: int | None = None,
     ) -> Tensor:
         """See `Attend`."""
         keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
-        if self._mask is None:
-            self._mask = self._build_mask(query)
+        if window not in self._masks:
+            self._masks[window] = self._build_mask(query, window)
         _, heads, num_tokens, size = query.shape
         kv_heads = key.shape[1]
         # Query heads that share a key head become rows of one product: nothing is expanded.
@@ -95,18 +111,21 @@ class DecodeAttention:
             grouped,
             keys[self.first : self.last, :, : self.max_length],
             values[self.first : self.last, :, : self.max_length],
-            attn_mask=self._mask,
+            attn_mask=self._masks[window],
             scale=scaling,
         )
         if not self.dense:
             out = out[self.rows - self.first]
         return out.reshape(1, num_tokens, heads, -1)
 
-    def _build_mask(self, query: Tensor) -> Tensor:
+    def _build_mask(self, query: Tensor, window: int | None) -> Tensor:
         """[rows, 1, 1, max_length], 0 or -inf; a row without a token may read anything."""
         last = self.position_ids.new_full((self.last - self.first,), self.max_length)
         last[self.rows - self.first] = self.position_ids
-        masked = torch.arange(self.max_length, device=query.device) > last[:, None]
+        place = torch.arange(self.max_length, device=query.device)
+        masked = place > last[:, None]
+        if window is not None:
+            masked |= place <= last[:, None] - window
         mask = query.new_zeros(masked.shape).masked_fill_(masked, -torch.inf)
         return mask[:, None, None]
 

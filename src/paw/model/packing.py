@@ -19,8 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from paw.errors import UserError
-
 ATTENTION = "paw_segments"
 
 
@@ -67,10 +65,28 @@ class Attend(Protocol):
     """Longest sequence, earlier tokens included."""
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        *,
+        window: int | None = None,
     ) -> Tensor:
-        """query [1, heads, T, d], key and value [1, kv_heads, T, d] -> [1, T, heads, d]."""
+        """query [1, heads, T, d], key [1, kv_heads, T, d] and value [1, kv_heads, T, e] ->
+        [1, T, heads, e]. With a `window` a token sees itself and the `window - 1` before it."""
         ...
+
+
+def window_mask(query: Tensor, start: int, stop: int, window: int | None) -> Tensor:
+    """[stop - start, stop], 0 or -inf in the type of `query`: what tokens `start` to `stop` of a
+    sequence see of its first `stop`."""
+    # Additive, because SDPA would convert a boolean mask in every layer.
+    mask = query.new_full((stop - start, stop), -torch.inf).triu_(start + 1)
+    if window is not None:
+        mask += torch.full_like(mask, -torch.inf).tril_(start - window)
+    return mask
 
 
 class SegmentAttention:
@@ -81,24 +97,58 @@ class SegmentAttention:
         self._lengths = [b - a for a, b in pairwise(boundaries)]
         self.max_length = max(self._lengths)
         self._offsets: Tensor | None = None
+        self._masks: dict[int, Tensor] = {}
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        *,
+        window: int | None = None,
     ) -> Tensor:
-        if _varlen_attn is not None and _flash_fits(query):
-            return self._varlen(query, key, value, scaling)
-        grouped = query.shape[1] != key.shape[1]
+        if _varlen_attn is not None and _flash_fits(query, value):
+            return self._varlen(query, key, value, scaling, window)
         # Split, not sliced: the gradient of R slices is R tensors of all T tokens.
         rows = zip(*(x.split(self._lengths, dim=2) for x in (query, key, value)), strict=True)
-        parts = [
-            F.scaled_dot_product_attention(
-                q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped
-            )
-            for q, k, v in rows
-        ]
+        parts = [part for q, k, v in rows for part in self._row(q, k, v, scaling, window)]
         return torch.cat(parts, 2).transpose(1, 2)
 
-    def _varlen(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def _row(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> list[Tensor]:
+        """One row's attention; beyond a window in pieces of its length, so that cost stays linear:
+        each sees itself and what the window reaches before it."""
+        length = query.shape[2]
+        options: dict[str, Any] = {
+            "scale": scaling,
+            "enable_gqa": query.shape[1] != key.shape[1],
+        }
+        if window is None or length <= window:
+            return [F.scaled_dot_product_attention(query, key, value, is_causal=True, **options)]
+        if window not in self._masks:
+            # Of a whole piece behind the window - 1 tokens that its first one sees.
+            self._masks[window] = window_mask(query, window - 1, 2 * window - 1, window)
+        parts = []
+        for start in range(0, length, window):
+            stop, first = min(start + window, length), max(0, start - window + 1)
+            mask = self._masks[window][: stop - start, window - 1 - (start - first) :]
+            parts.append(
+                F.scaled_dot_product_attention(
+                    query[:, :, start:stop],
+                    key[:, :, first:stop],
+                    value[:, :, first:stop],
+                    attn_mask=mask[:, : stop - first],
+                    **options,
+                )
+            )
+        return parts
+
+    def _varlen(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
         if self._offsets is None:
             self._offsets = torch.tensor(self.boundaries, dtype=torch.int32, device=query.device)
         q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
@@ -112,7 +162,7 @@ class SegmentAttention:
             self.max_length,
             self.max_length,
             scale=scaling,
-            window_size=(-1, 0),
+            window_size=(-1 if window is None else window - 1, 0),
             enable_gqa=q.shape[1] != k.shape[1],
         )
         return out[None]
@@ -164,11 +214,6 @@ def _attention(
     if attend is None:
         sdpa = AttentionInterface()["sdpa"]
         return sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    if sliding_window is not None and attend.max_length > sliding_window:
-        raise UserError(
-            f"the model attends to the last {sliding_window} tokens only, and a sequence has "
-            f"{attend.max_length}; shorten rollout.max_prompt_tokens or choose another model"
-        )
     device = query.device.type
     if torch.is_autocast_enabled(device):
         # Rotary embeddings leave fp32 queries and keys: narrow them here, once, and so the cache.
@@ -176,7 +221,8 @@ def _attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    return attend(module.layer_idx, query, key, value, scaling), None  # type: ignore[arg-type]
+    out = attend(module.layer_idx, query, key, value, scaling, window=sliding_window)  # type: ignore[arg-type]
+    return out, None
 
 
 def _flash_varlen() -> Callable[..., Tensor] | None:
@@ -190,10 +236,10 @@ def _flash_varlen() -> Callable[..., Tensor] | None:
     return cast(Callable[..., Tensor], varlen_attn) if wanted <= known else None
 
 
-def _flash_fits(query: Tensor) -> bool:
+def _flash_fits(query: Tensor, value: Tensor) -> bool:
     size = query.shape[-1]
     narrow = query.dtype in (torch.float16, torch.bfloat16)
-    return query.is_cuda and narrow and size <= 256 and size % 8 == 0
+    return query.is_cuda and narrow and size == value.shape[-1] <= 256 and size % 8 == 0
 
 
 _varlen_attn = _flash_varlen()
