@@ -1,6 +1,6 @@
 """What a GPU makes of it: tests, head, learner, sampler and a whole update, in one command.
 
-    python benchmarks/gpu.py [-o gpu.json] [--budget 480] [--parts tests,head,learner,sampler,update]
+    python benchmarks/gpu.py [-o gpu.json] [--budget 480] [--parts tests,head,...]
     python benchmarks/gpu.py --cpu          # everything at toy size: does it run?
 
 Needs torch 2.11 or later with CUDA, one card, no network: models have the shapes of Qwen2.5-0.5B

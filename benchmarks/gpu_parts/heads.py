@@ -5,10 +5,10 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from gpu_parts.bench import Bench, Cell, Numbers
-from gpu_parts.models import VOCAB
 from torch import Tensor
 
+from gpu_parts.bench import Bench, Cell, Numbers
+from gpu_parts.models import VOCAB
 from paw.model.head import token_logprobs
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from gpu_parts.bench import Bench, Cell, Numbers
 from gpu_parts.models import build, shapes, training_flops
-
 from paw.model.packing import pack, use_packed_attention
 from paw.model.policy import Policy
 
@@ -78,9 +78,7 @@ def learn_packed(policy: Policy, rows: list[list[int]], scored: list[list[int]])
     logprobs.sum().backward()
 
 
-def learn_padded(
-    bench: Bench, model: Any, rows: list[list[int]], scored: list[list[int]]
-) -> None:
+def learn_padded(bench: Bench, model: Any, rows: list[list[int]], scored: list[list[int]]) -> None:
     """The same with transformers' own loss, in padded batches of rows of like length."""
     model.set_attn_implementation("sdpa")
     try:

@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from gpu_parts.bench import Bench
 from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from gpu_parts.bench import Bench
 
 VOCAB = 151_936
 SHAPES: dict[str, dict[str, int]] = {

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
+
 from gpu_parts.bench import Bench, Cell, Numbers
 from gpu_parts.models import build, shapes
-
 from paw.model.packing import use_packed_attention
 from paw.model.policy import Policy
 from paw.rollout.local import LocalSampler

@@ -88,9 +88,7 @@ def _act(bench: Bench, session: Session, found: Numbers) -> list[Group]:
     return played
 
 
-def _learn(
-    bench: Bench, session: Session, played: list[Group], name: str, found: Numbers
-) -> None:
+def _learn(bench: Bench, session: Session, played: list[Group], name: str, found: Numbers) -> None:
     learn_from(session, 1, played[:1])  # warms up
     metrics = {}
     with bench.peak(found, f"learn_{name}_peak_gib"):

@@ -16,18 +16,22 @@ class SlotCache:
     Attributes:
         tokens: per slot, the token ids whose keys and values its row holds.
         rows: per slot, its row.
+        length: tokens that a row has room for.
+        moves: how often the tensors have been allocated anew; until then they stay where they are.
     """
 
     def __init__(self) -> None:
+        self.moves = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything and free the memory."""
+        self.moves += 1
         self.tokens: dict[int, list[int]] = {}
         self.rows: dict[int, int] = {}
         self._slots: list[int] = []
         self._num_rows = 0
-        self._length = 0
+        self.length = 0
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def place(self, slots: Sequence[int]) -> None:
@@ -53,13 +57,16 @@ class SlotCache:
             self._slots[a], self._slots[b] = self._slots[b], self._slots[a]
             self.rows[self._slots[a]], self.rows[self._slots[b]] = a, b
 
-    def reserve(self, length: int) -> None:
-        """Make room for `length` tokens in every row, by half again when it runs out."""
-        if len(self._slots) <= self._num_rows and length <= self._length:
+    def reserve(self, length: int, num_rows: int = 0) -> None:
+        """Make room for `length` tokens in every row, by half again when it runs out, and for
+        `num_rows` rows, those of slots included."""
+        num_rows = max(num_rows, len(self._slots))
+        if num_rows <= self._num_rows and length <= self.length:
             return
-        if length > self._length:
-            self._length = max(length, self._length * 3 // 2)
-        self._num_rows = max(self._num_rows, len(self._slots))
+        self.moves += 1
+        if length > self.length:
+            self.length = max(length, self.length * 3 // 2)
+        self._num_rows = max(self._num_rows, num_rows)
         for layer in list(self._layers):  # one at a time: never more than one layer stands twice
             keys, values = self._layers.pop(layer)
             self._layers[layer] = self._grown(keys), self._grown(values)
@@ -83,7 +90,7 @@ class SlotCache:
             The layer's keys and values, [rows, kv_heads, T, d] each.
         """
         if layer not in self._layers:
-            shape = (self._num_rows, key.shape[1], self._length)
+            shape = (self._num_rows, key.shape[1], self.length)
             # Zeros: attention multiplies masked entries by 0, and 0 x NaN would be NaN.
             self._layers[layer] = (
                 key.new_zeros(*shape, key.shape[3]),
@@ -96,6 +103,6 @@ class SlotCache:
 
     def _grown(self, tensor: Tensor) -> Tensor:
         rows, heads, length, size = tensor.shape
-        grown = tensor.new_zeros(self._num_rows, heads, self._length, size)
+        grown = tensor.new_zeros(self._num_rows, heads, self.length, size)
         grown[:rows, :, :length] = tensor
         return grown

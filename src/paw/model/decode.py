@@ -6,6 +6,8 @@ the first for blocks of prompt tokens, the second for one token a conversation.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -13,7 +15,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paw.model.cache import SlotCache
-from paw.model.packing import window_mask
+from paw.model.packing import flash_fits, flash_varlen, window_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Where the whole sequences of some blocks stand in the cache, laid end to end: K tokens."""
+
+    rows: Tensor
+    """[K] long"""
+    columns: Tensor
+    """[K] long"""
+    offsets: tuple[Tensor, Tensor]
+    """[blocks + 1] int32 each: cumulative lengths of the new tokens and of the sequences."""
+    longest: tuple[int, int]
+    """Longest block of new tokens, longest sequence."""
+
+    @classmethod
+    def of(cls, blocks: Sequence[tuple[int, int, int]], device: torch.device) -> "Sequences":
+        """Of blocks (row, start, stop): the first `stop` tokens of each row."""
+        sizes = [stop - start for _, start, stop in blocks]
+        stops = [stop for _, _, stop in blocks]
+        rows = torch.tensor([row for row, _, _ in blocks]).repeat_interleave(torch.tensor(stops))
+        columns = torch.cat([torch.arange(stop) for stop in stops])
+        new, whole = (torch.tensor([0, *accumulate(n)], dtype=torch.int32) for n in (sizes, stops))
+        return cls(
+            rows.to(device),
+            columns.to(device),
+            (new.to(device), whole.to(device)),
+            (max(sizes), max(stops)),
+        )
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """[K, kv_heads, d] of a layer's keys or values [rows, kv_heads, T, d]."""
+        return tensor[self.rows, :, self.columns]
 
 
 class PrefillAttention:
@@ -29,6 +64,7 @@ class PrefillAttention:
         positions = torch.cat([torch.arange(start, stop) for _, start, stop in blocks])
         self.rows, self.position_ids = rows.to(device), positions.to(device)
         self._masks: dict[int | None, list[Tensor | None]] = {}
+        self._sequences: Sequences | None = None
 
     def __call__(
         self,
@@ -42,6 +78,8 @@ class PrefillAttention:
     ) -> Tensor:
         """See `Attend`."""
         keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
+        if flash_fits(query, value):
+            return self._flash(query, keys, values, scaling, window)
         if window not in self._masks:
             self._masks[window] = [
                 self._mask(start, stop, window, query) for _, start, stop in self.blocks
@@ -64,6 +102,24 @@ class PrefillAttention:
             at += size
         return torch.cat(parts, 2).transpose(1, 2)
 
+    def _flash(
+        self, query: Tensor, keys: Tensor, values: Tensor, scaling: float, window: int | None
+    ) -> Tensor:
+        """All blocks in one call, over copies of their rows' keys and values laid end to end."""
+        if self._sequences is None:
+            self._sequences = Sequences.of(self.blocks, query.device)
+        sequences = self._sequences
+        out = flash_varlen(
+            query[0].transpose(0, 1),
+            sequences.gather(keys),
+            sequences.gather(values),
+            sequences.offsets,
+            sequences.longest,
+            scaling=scaling,
+            window=window,
+        )
+        return out[None]
+
     @staticmethod
     def _mask(start: int, stop: int, window: int | None, query: Tensor) -> Tensor | None:
         whole = window is None or stop <= window
@@ -80,7 +136,7 @@ class DecodeAttention:
         self.cache = cache
         self.max_length = max(positions) + 1
         self.rows = torch.tensor(rows, device=device)
-        self.position_ids = torch.tensor(positions, device=device)
+        self.position_ids = self.columns = torch.tensor(positions, device=device)
         self.first, self.last = rows[0], rows[-1] + 1
         self.dense = len(rows) == self.last - self.first
         self._masks: dict[int | None, Tensor] = {}
@@ -96,7 +152,7 @@ class DecodeAttention:
         window: int | None = None,
     ) -> Tensor:
         """See `Attend`."""
-        keys, values = self.cache.write(layer, self.rows, self.position_ids, key, value)
+        keys, values = self.cache.write(layer, self.rows, self.columns, key, value)
         if window not in self._masks:
             self._masks[window] = self._build_mask(query, window)
         _, heads, num_tokens, size = query.shape
@@ -128,6 +184,20 @@ class DecodeAttention:
             masked |= place <= last[:, None] - window
         mask = query.new_zeros(masked.shape).masked_fill_(masked, -torch.inf)
         return mask[:, None, None]
+
+
+class FixedDecodeAttention(DecodeAttention):
+    """`DecodeAttention` of the first rows, with shapes that do not depend on where each stands."""
+
+    def __init__(self, cache: SlotCache, positions: Tensor, columns: Tensor, length: int):
+        """A row's token is number `positions[row]` of its conversation and is kept at
+        `columns[row]`; all attend to the first `length` columns, later ones than theirs masked."""
+        self.cache = cache
+        self.max_length = length
+        self.position_ids, self.columns = positions, columns
+        self.rows = torch.arange(len(positions), device=positions.device)
+        self.first, self.last, self.dense = 0, len(positions), True
+        self._masks = {}
 
 
 def uniform_numbers(seeds: Sequence[tuple[int, ...]], count: int) -> Tensor:

@@ -109,7 +109,7 @@ class SegmentAttention:
         *,
         window: int | None = None,
     ) -> Tensor:
-        if _varlen_attn is not None and _flash_fits(query, value):
+        if flash_fits(query, value):
             return self._varlen(query, key, value, scaling, window)
         # Split, not sliced: the gradient of R slices is R tensors of all T tokens.
         rows = zip(*(x.split(self._lengths, dim=2) for x in (query, key, value)), strict=True)
@@ -151,19 +151,12 @@ class SegmentAttention:
     ) -> Tensor:
         if self._offsets is None:
             self._offsets = torch.tensor(self.boundaries, dtype=torch.int32, device=query.device)
-        q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
-        assert _varlen_attn is not None
-        out = _varlen_attn(
-            q,
-            k,
-            v,
-            self._offsets,
-            self._offsets,
-            self.max_length,
-            self.max_length,
-            scale=scaling,
-            window_size=(-1 if window is None else window - 1, 0),
-            enable_gqa=q.shape[1] != k.shape[1],
+        out = flash_varlen(
+            *(x[0].transpose(0, 1) for x in (query, key, value)),
+            (self._offsets, self._offsets),
+            (self.max_length, self.max_length),
+            scaling=scaling,
+            window=window,
         )
         return out[None]
 
@@ -225,24 +218,65 @@ def _attention(
     return out, None
 
 
-def _flash_varlen() -> Callable[..., Tensor] | None:
+def flash_fits(query: Tensor, value: Tensor) -> bool:
+    """Can `flash_varlen` take these, [..., d] and [..., e]?"""
+    size = query.shape[-1]
+    narrow = query.dtype in (torch.float16, torch.bfloat16)
+    fits = narrow and size == value.shape[-1] <= 256 and size % 8 == 0
+    return query.is_cuda and fits and _varlen_attn is not None
+
+
+def flash_varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: tuple[Tensor, Tensor],
+    longest: tuple[int, int],
+    *,
+    scaling: float,
+    window: int | None,
+) -> Tensor:
+    """Causal attention of sequences laid end to end, whose last tokens are the queries.
+
+    Args:
+        query: [Q, heads, d] new tokens.
+        key: [K, kv_heads, d] whole sequences, the new tokens last.
+        value: [K, kv_heads, d]
+        offsets: [sequences + 1] int32 each, cumulative lengths of queries and of sequences.
+        longest: of the former and of the latter.
+        scaling: of the scores.
+        window: tokens that a token sees, itself included; None: all before it.
+
+    Returns:
+        [Q, heads, d]
+    """
+    assert _varlen_attn is not None
+    # Grouped heads are taken as they are; later versions want to be told.
+    grouped = {"enable_gqa": query.shape[1] != key.shape[1]} if _tells_groups else {}
+    return _varlen_attn(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        *offsets,
+        *longest,
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        **grouped,
+    )
+
+
+def _find_varlen() -> tuple[Callable[..., Tensor] | None, bool]:
+    """Torch's function, if it takes scale and window (2.11 does); does it ask for groups?"""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
-        return None
-    # Earlier torch versions have the function with neither grouped heads nor a window.
-    wanted = {"scale", "window_size", "enable_gqa"}
+        return None, False
     known = inspect.signature(varlen_attn).parameters.keys()
-    return cast(Callable[..., Tensor], varlen_attn) if wanted <= known else None
+    found = cast(Callable[..., Tensor], varlen_attn) if {"scale", "window_size"} <= known else None
+    return found, "enable_gqa" in known
 
 
-def _flash_fits(query: Tensor, value: Tensor) -> bool:
-    size = query.shape[-1]
-    narrow = query.dtype in (torch.float16, torch.bfloat16)
-    return query.is_cuda and narrow and size == value.shape[-1] <= 256 and size % 8 == 0
-
-
-_varlen_attn = _flash_varlen()
+_varlen_attn, _tells_groups = _find_varlen()
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, AttentionMaskInterface()["sdpa"])

@@ -73,7 +73,10 @@ class Policy:
         if gradient_checkpointing:
             # The second name is the one of transformers before 5.20.
             enable = getattr(model, "activation_checkpointing_enable", None)
-            (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+            (enable or model.gradient_checkpointing_enable)(
+                # Without dropout there is no randomness to keep, and CUDA graphs could not.
+                {"use_reentrant": False, "preserve_rng_state": False}
+            )
             # transformers checkpoints in training mode only; there is no dropout left to switch on.
             model.train()
         narrow = torch.bfloat16 in (self.compute_dtype, model.dtype)
@@ -170,11 +173,16 @@ class Policy:
         with self.autocast():
             return self.head.logits(hidden)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Context in which matrix products run in the compute dtype."""
+    def autocast(self, *, keep: bool | None = None) -> contextlib.AbstractContextManager[Any]:
+        """Context in which matrix products run in the compute dtype.
+
+        Args:
+            keep: converted weights until the outermost context ends; None: as the context around
+                it does, by default True.
+        """
         if self.compute_dtype is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self.compute_dtype)
+        return torch.autocast(self.device.type, self.compute_dtype, cache_enabled=keep)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters; with LoRA the adapter's alone."""

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from paw.errors import UserError
 from paw.model.cache import SlotCache
-from paw.model.decode import DecodeAttention, PrefillAttention, draw, uniform_numbers
+from paw.model.decode import PrefillAttention, uniform_numbers
 from paw.model.memory import PREFILL_TOKENS
 from paw.model.policy import Policy
+from paw.rollout.decoding import Decoder, RaggedDecoder, Wanted
+from paw.rollout.fixed import FixedDecoder
 from paw.rollout.sampler import SampleRequest
 from paw.types import SampledAction
 
@@ -25,18 +27,33 @@ class LocalSampler:
 
     returns_entropy = True
 
-    def __init__(self, policy: Policy, end_ids: Collection[int], max_length: int | None = None):
+    def __init__(
+        self,
+        policy: Policy,
+        end_ids: Collection[int],
+        max_length: int | None = None,
+        *,
+        fixed_shapes: bool | None = None,
+    ):
         """A sampler.
 
         Args:
             policy: its weights are read at every call; `load` it again after changing them.
             end_ids: tokens that end a response and belong to it.
             max_length: longest conversation in tokens; by default what the model allows.
+            fixed_shapes: decode by `FixedDecoder`; by default on a GPU.
         """
         self.policy = policy
         self.end_ids = frozenset(end_ids)
         self.max_length: int = max_length or policy.config.max_position_embeddings
         self._cache = SlotCache()
+        if fixed_shapes is None:
+            fixed_shapes = policy.device.type == "cuda"
+        self._decoder: Decoder = (
+            FixedDecoder(self.end_ids, policy.device)
+            if fixed_shapes
+            else RaggedDecoder(self.end_ids)
+        )
 
     def load(self, policy: Policy, version: int) -> None:
         """Sample from `policy` as it is now: what older weights computed is dropped."""
@@ -46,6 +63,7 @@ class LocalSampler:
     def reset(self) -> None:
         """Forget every conversation and free its memory."""
         self._cache.reset()
+        self._decoder.reset()
 
     @torch.inference_mode()
     def sample(
@@ -69,11 +87,12 @@ class LocalSampler:
         # One context for the whole call, so that autocast converts each weight once.
         with self.policy.autocast():
             self._cache.place(slots)
-            self._cache.reserve(
-                max(len(r.prompt_ids) + n for r, n in zip(requests, limits, strict=True))
-            )
+            longest = max(len(r.prompt_ids) + n for r, n in zip(requests, limits, strict=True))
+            self._cache.reserve(*self._decoder.room(longest, len(slots)))
             hidden = self._prefill(requests)
-            return self._decode(requests, hidden, limits, temperature)
+            uniforms = uniform_numbers([r.seed for r in requests], max(limits))
+            wanted = Wanted(slots, hidden, uniforms.to(hidden.device), limits, temperature)
+            return self._decoder.decode(self.policy, self._cache, wanted)
 
     def _room(self, request: SampleRequest) -> int:
         if not request.prompt_ids:
@@ -104,7 +123,8 @@ class LocalSampler:
                 blocks.append((self._cache.rows[requests[i].slot], reused[i], len(prompt)))
                 new_ids += prompt[reused[i] :]
             attend = PrefillAttention(self._cache, blocks, self.policy.device)
-            hidden = self._forward(torch.tensor(new_ids, device=self.policy.device), attend)
+            new = torch.tensor(new_ids, device=self.policy.device)
+            hidden = self.policy.hidden(new, attend.position_ids, attend)
             ends = np.cumsum([stop - start for _, start, stop in blocks]) - 1
             last.append(hidden[torch.from_numpy(ends).to(hidden.device)])
 
@@ -132,64 +152,6 @@ class LocalSampler:
             chunks[-1].append(i)
             size += num_new
         return chunks
-
-    def _decode(
-        self,
-        requests: Sequence[SampleRequest],
-        hidden: Tensor,
-        limits: list[int],
-        temperature: float,
-    ) -> list[SampledAction]:
-        cache, device = self._cache, self.policy.device
-        uniforms = uniform_numbers([r.seed for r in requests], max(limits)).to(device)
-        sampled: list[list[int]] = [[] for _ in requests]
-        numbers: list[Tensor] = []
-        order: list[int] = []
-        active = list(range(len(requests)))
-        while True:
-            step = len(numbers)
-            logits = self.policy.logits(hidden)
-            chosen, logprobs, entropies = draw(logits, uniforms[active, step], temperature)
-            numbers.append(torch.stack((logprobs, entropies)))
-            order += active
-            for i, token in zip(active, chosen.tolist(), strict=True):
-                sampled[i].append(token)
-            going = [
-                k
-                for k, i in enumerate(active)
-                if sampled[i][-1] not in self.end_ids and step + 1 < limits[i]
-            ]
-            if not going:
-                break
-            active = [active[k] for k in going]
-            if 4 * len(active) <= 1 + max(cache.rows[requests[i].slot] for i in active):
-                cache.place([requests[i].slot for i in active])
-            by_row = sorted(range(len(active)), key=lambda k: cache.rows[requests[active[k]].slot])
-            active = [active[k] for k in by_row]
-            going = [going[k] for k in by_row]
-            rows = [cache.rows[requests[i].slot] for i in active]
-            positions = [len(cache.tokens[requests[i].slot]) for i in active]
-            hidden = self._forward(chosen[going], DecodeAttention(cache, rows, positions, device))
-            for i in active:
-                cache.tokens[requests[i].slot].append(sampled[i][-1])
-        return self._actions(sampled, torch.cat(numbers, 1).tolist(), order)
-
-    def _actions(
-        self, sampled: list[list[int]], numbers: list[list[float]], order: list[int]
-    ) -> list[SampledAction]:
-        """Sort the steps' numbers by request; `order` names the request of each column."""
-        logprobs: list[list[float]] = [[] for _ in sampled]
-        entropies: list[list[float]] = [[] for _ in sampled]
-        for i, logprob, entropy in zip(order, *numbers, strict=True):
-            logprobs[i].append(logprob)
-            entropies[i].append(entropy)
-        return [
-            SampledAction(tuple(ids), tuple(lp), tuple(h), finished=ids[-1] in self.end_ids)
-            for ids, lp, h in zip(sampled, logprobs, entropies, strict=True)
-        ]
-
-    def _forward(self, token_ids: Tensor, attend: PrefillAttention | DecodeAttention) -> Tensor:
-        return self.policy.hidden(token_ids, attend.position_ids, attend)
 
 
 def _common_prefix(cached: list[int], prompt: tuple[int, ...]) -> int:
