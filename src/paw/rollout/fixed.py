@@ -3,9 +3,10 @@
 A step reads tokens, positions and chances from tensors on the device and writes the next ones
 there, its log-probabilities and entropies too, so that it can be recorded as a CUDA graph, one for
 each bucket of rows and lengths, and several steps follow one another without a word from Python. A
-response that has ended runs on until the next read-back: its row writes to a column of the cache
-that nobody reads, and what it draws is thrown away. Draws, and what they depend on, are those of
-`RaggedDecoder` up to rounding.
+response that has ended runs on until the next read-back, as far as its limit: what it draws and
+what its row holds then is not read again. Rows without a response write to the last column of the
+cache, which stays free: no response's last token is computed. Draws, and what they depend on, are
+those of `RaggedDecoder` up to rounding.
 """
 
 from collections.abc import Collection
@@ -80,7 +81,6 @@ class FixedDecoder:
     def __init__(self, end_ids: Collection[int], device: torch.device) -> None:
         self.end_ids = end_ids
         self.graphs = StepGraphs(device)
-        self._ends = torch.tensor(sorted(end_ids), dtype=torch.long, device=device)
         self._board: _Board | None = None
         self._moves = -1
 
@@ -90,8 +90,8 @@ class FixedDecoder:
         self._board = None
 
     def room(self, length: int, num_rows: int) -> tuple[int, int]:
-        """See `Decoder`: buckets, and a column that nobody reads for idle rows to write to."""
-        return bucket(length, SHORTEST) + 1, bucket(num_rows)
+        """See `Decoder`: buckets."""
+        return bucket(length, SHORTEST), bucket(num_rows)
 
     def decode(self, policy: Policy, cache: SlotCache, wanted: Wanted) -> list[SampledAction]:
         """See `Decoder`."""
@@ -168,8 +168,7 @@ class FixedDecoder:
         chosen, logprobs, entropies = draw(logits, uniforms, temperature)
         board.tokens[responses, board.step] = chosen
         board.numbers[:, responses, board.step] = torch.stack((logprobs, entropies))
-        ended = (chosen[:, None] == self._ends).any(1)
-        going = (left > 1) & ~ended
+        going = left > 1
         tokens.copy_(torch.where(going, chosen, tokens))
         positions += going
         left.copy_(torch.where(going, left - 1, 0))
