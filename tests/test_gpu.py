@@ -5,6 +5,7 @@ import torch
 
 from paw.model.cache import SlotCache
 from paw.model.decode import PrefillAttention
+from paw.model.graphs import StepGraphs
 from paw.model.head import token_logprobs
 from paw.model.packing import SegmentAttention, flash_fits, pack
 from paw.model.policy import Policy
@@ -66,6 +67,21 @@ def test_graphs_replay_what_eager_steps_do(make):
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.logprobs, b.logprobs, rtol=0, atol=1e-4)
         torch.testing.assert_close(a.entropies, b.entropies, rtol=0, atol=1e-4)
+
+
+def test_a_step_that_reads_back_runs_without_a_graph(capsys):
+    graphs, count = StepGraphs(CUDA), torch.zeros(1, device=CUDA)
+
+    def step() -> None:
+        count.add_(1)
+        count.item()
+
+    stream = torch.cuda.current_stream()
+    for _ in range(3):
+        graphs.run("key", step)
+    assert not graphs.records and count.item() == 3
+    assert torch.cuda.current_stream() == stream
+    assert capsys.readouterr().err.count("without CUDA graphs") == 1
 
 
 def test_graphs_see_new_weights():

@@ -8,7 +8,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from gpu_parts.bench import Bench
 
 VOCAB = 151_936
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {
         "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
         "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": VOCAB,
@@ -19,7 +19,7 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 """Of Qwen2.5, embeddings tied."""
-TOY = {
+TOY: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2000,
 }  # fmt: skip

@@ -1,27 +1,27 @@
 """One whole update shaped like ALFWorld's: 16 x 8 episodes of at most 50 turns, PaW on and off.
 
 The stages are those of `paw train`. Episodes are played once, by the session with PaW; both
-sessions learn from them, as acting is the same with PaW and without.
+sessions learn from them, as acting is the same with PaW and without. `append` as its recipes ask
+for commands, `window` with the paper's prompts.
 """
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
-import paw
 from gpu_parts.bench import Bench, Cell, Numbers
 from gpu_parts.models import build
+from gpu_parts.replay import vocabulary
 from paw.config.read import resolve
+from paw.text.tokenizer import make_tokenizer
 from paw.train.loop import act, learn_from
 from paw.train.session import Session, open_session
 from paw.types import Group
 
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 RESPONSE = 64
 PROMPT = {"append": 6144, "window": 2048}
 """The longest conversation of 50 turns has about 5,500 tokens."""
+FORMAT = {"append": "command", "window": "tags"}
 PLAN = (("1.5B", "append", 16, 110), ("0.5B", "window", 16, 90), ("0.5B", "append", 16, 50),
         ("1.5B", "window", 4, 80))  # fmt: skip
 """Shape, context, groups and seconds that are set aside, the most wanted first."""
@@ -43,9 +43,7 @@ def measure(bench: Bench, shape: str, context: str, groups: int) -> Numbers:
         model = build(bench, shape)
         model.save_pretrained(f"{directory}/model")
         del model
-        household = Path(paw.__file__).parent / "policies" / "household"
-        for name in TOKENIZER:
-            shutil.copy(household / name, f"{directory}/model")
+        make_tokenizer(vocabulary(), min_count=1).save_pretrained(f"{directory}/model")
         flags = _flags(bench, directory, context, groups)
         played: list[Group] = []
         for name, enabled in (("on", "true"), ("off", "false")):
@@ -73,7 +71,7 @@ def _flags(bench: Bench, directory: str, context: str, groups: int) -> list[str]
         "--rollout.groups", str(groups), "--rollout.group_size", str(size),
         "--rollout.max_turns", str(turns), "--rollout.max_response_tokens", str(response),
         "--rollout.max_prompt_tokens", str(PROMPT[context]),
-        "--rollout.response_format", "tags", "--run.save_trajectories_every", "0",
+        "--rollout.response_format", FORMAT[context], "--run.save_trajectories_every", "0",
     ]  # fmt: skip
 
 

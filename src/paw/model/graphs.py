@@ -5,6 +5,7 @@ launch them; a recorded step is launched at once.
 """
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 
@@ -22,8 +23,9 @@ class StepGraphs:
     def __init__(self, device: torch.device) -> None:
         self.records = device.type == "cuda"
         """Steps are recorded; False on a CPU and once recording has failed."""
+        self._device = device
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def reset(self) -> None:
         """Forget what was recorded: tensors that it names are gone."""
@@ -46,15 +48,17 @@ class StepGraphs:
             self._record(key, step)
 
     def _record(self, key: Hashable, step: Callable[[], None]) -> None:
-        graph = torch.cuda.CUDAGraph()
-        # One pool for all: only one graph runs at a time, and what outlasts a step lies outside.
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-        try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                step()
-        except RuntimeError as error:
-            self.records = False
-            reason = " ".join(str(error).split())[:200]
-            warn(f"sampling goes without CUDA graphs, and slower: {reason}")
-            return
+        with torch.cuda.device(self._device):
+            graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            # One pool for all: only one runs at a time, and what outlasts a step lies outside.
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            try:
+                with torch.cuda.graph(graph, pool=self._pool):
+                    step()
+            except RuntimeError as error:
+                torch.cuda.set_stream(stream)  # which a recording that failed does not give back
+                self.records = False
+                reason = " ".join(str(error).split())[:200]
+                warn(f"sampling goes without CUDA graphs, and slower: {reason}")
+                return
         self._graphs[key] = graph

@@ -151,8 +151,11 @@ class SegmentAttention:
     ) -> Tensor:
         if self._offsets is None:
             self._offsets = torch.tensor(self.boundaries, dtype=torch.int32, device=query.device)
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         out = flash_varlen(
-            *(x[0].transpose(0, 1) for x in (query, key, value)),
+            q,
+            k,
+            v,
             (self._offsets, self._offsets),
             (self.max_length, self.max_length),
             scaling=scaling,
