@@ -4,7 +4,7 @@
 #   benchmarks/gpu_wheels.sh                       # here: msgspec and zstandard into .wheels
 #   PYTHON_VERSION=3.12 benchmarks/gpu_wheels.sh msgspec zstandard transformers==5.23.0 ...
 #   benchmarks/gpu_wheels.sh install               # there: .wheels into .wheels/site
-#   PYTHONPATH=.wheels/site python3 benchmarks/gpu.py -o gpu.json
+#   PYTHONPATH=src:.wheels/site python3 benchmarks/gpu.py -o gpu.json
 #
 # Packages come without what they depend on, so torch stays the one that is there; name those too.
 # .wheels is ignored by git. It may hold 64 MiB.

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from paw.config.tree import AlgorithmConfig, OptimizerConfig, PawConfig
 from paw.model.cache import SlotCache
 from paw.model.decode import PrefillAttention
 from paw.model.graphs import StepGraphs
@@ -11,9 +12,11 @@ from paw.model.packing import SegmentAttention, flash_fits, pack
 from paw.model.policy import Policy
 from paw.rollout.fixed import FixedDecoder
 from paw.rollout.local import LocalSampler
+from paw.train.learner import Learner
+from paw.train.losses import choose_losses
 from rollout.test_local import END_IDS, make_policy, prompts, requests_of
 from train.fakes import gradient, tiny_policy
-from train.test_learner import learner, sample
+from train.test_learner import sample
 
 pytestmark = [
     pytest.mark.gpu,
@@ -169,8 +172,9 @@ def test_flash_rows_and_their_gradients_are_those_of_the_loop(window):
 
 def test_learner_on_a_gpu_has_the_gradient_of_the_cpu():
     samples = [sample(), sample(0.25, 0.0)]
-    subjects = [learner(dtype=torch.float32) for _ in range(2)]
-    subjects[1].policy = Policy(tiny_policy(0, torch.float32).model.to(CUDA))
+    losses = choose_losses(AlgorithmConfig(), PawConfig(loss="ce"))
+    policies = [Policy(tiny_policy(0, torch.float32).model.to(d)) for d in ("cpu", CUDA)]
+    subjects = [Learner(policy, None, losses, OptimizerConfig()) for policy in policies]
     totals = [s.policy_gradient(samples).total("policy_loss") for s in subjects]
     assert totals[0] == pytest.approx(totals[1], rel=1e-4)
     cpu, gpu = (gradient(s.policy.parameters()) for s in subjects)
