@@ -22,19 +22,22 @@ LATER_TURNS = 2
 def cells(bench: Bench) -> Iterator[Cell]:
     """The sampler and `generate` for each shape, number of conversations and context."""
     new = 8 if bench.toy else 64
-    grid = [(4, 16), (8, 32)] if bench.toy else [(n, c) for c in CONTEXTS for n in (64, 128)]
-    for shape in shapes(bench):
+    grid = [(4, 16), (8, 32)] if bench.toy else GRID
+    for shape in reversed(shapes(bench)):
         policy = Policy(build(bench, shape))
         heavy = 3.0 if shape == "1.5B" else 1.0
         for num, context in grid:
-            seconds = heavy * (3 + num * context / 60_000)
+            seconds = heavy * (2 + num * context / 80_000)
             name = f"{shape}, {num} x {context} tokens"
             yield name, seconds, partial(compare, bench, policy, num, context, new)
-        yield f"{shape}, ragged", 10, partial(ragged, bench, policy, *grid[1], new)
+            if (num, context) == grid[1]:
+                yield f"{name}, ragged", 10, partial(ragged, bench, policy, num, context, new)
         del policy
 
 
-CONTEXTS = (512, 1024, 2048, 4096)
+GRID = ((64, 512), (128, 2048), (128, 512), (64, 2048), (64, 1024), (128, 1024), (64, 4096),
+        (128, 4096))  # fmt: skip
+"""Conversations and tokens of context, the most telling first."""
 
 
 def compare(bench: Bench, policy: Policy, num: int, context: int, new: int) -> Numbers:
@@ -54,7 +57,7 @@ def compare(bench: Bench, policy: Policy, num: int, context: int, new: int) -> N
 
 
 def ragged(bench: Bench, policy: Policy, num: int, context: int, new: int) -> Numbers:
-    """The decoder of CPUs, without fixed shapes and graphs, on the second of the cells above."""
+    """The decoder of CPUs, without fixed shapes and graphs."""
     sampler = LocalSampler(policy, (), fixed_shapes=False)
     first, later = play(bench, sampler, _prompts(policy, num, context), new)
     return {"first_tokens_per_s": num * new / first, "tokens_per_s": num * new / later}

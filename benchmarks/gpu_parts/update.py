@@ -19,8 +19,8 @@ from paw.train.session import Session, open_session
 from paw.types import Group
 
 RESPONSE = 64
-PROMPT = {"append": 6144, "window": 2048}
-"""The longest conversation of 50 turns has about 5,500 tokens."""
+PROMPT = {"append": 5632, "window": 2048}
+"""A conversation of 50 turns has about 4,800 tokens, the longest 5,300."""
 FORMAT = {"append": "command", "window": "tags"}
 PLAN = (("1.5B", "append", 16, 110), ("0.5B", "window", 16, 90), ("0.5B", "append", 16, 50),
         ("1.5B", "window", 4, 80))  # fmt: skip
@@ -81,7 +81,13 @@ def _act(bench: Bench, session: Session, found: Numbers) -> list[Group]:
         found["act_s"] = bench.seconds(lambda: played.extend(act(session, 1)))
     turns = [t for group in played for x in group.trajectories for t in x.transitions]
     sampled = sum(len(t.action.token_ids) for t in turns)
-    found |= {"turns": len(turns), "sampled": sampled}
+    settled = session.run.config
+    found |= {
+        "turns": len(turns),
+        "sampled": sampled,
+        "side_by_side": settled.rollout.conversations,
+        "tokens_per_micro_batch": settled.optimizer.tokens_per_micro_batch,
+    }
     found["sampled_per_s"] = sampled / float(found["act_s"] or 1)
     return played
 
