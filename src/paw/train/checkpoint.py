@@ -61,7 +61,7 @@ def save(
             save_policy(directory, learner.policy, tokenizer, card)
             for name, data in (beside or {}).items():
                 (directory / name).write_bytes(data)
-            _write_state(_trainer_state(update, config, learner), directory / "trainer.pt")
+            write_state({"update": update, **learner.state()}, directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)
         where = "the start" if newest is None else newest.name
@@ -83,13 +83,7 @@ def restore(checkpoint: Path, learner: Learner) -> int:
     file = checkpoint / "trainer.pt"
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        learner.optimizer.load_state_dict(state["optimizer"])
-        learner.num_steps = state["num_steps"]
-        if "adapter" in state:
-            learner.policy.load_state_dict(state["adapter"])
-        if learner.critic is not None and learner.critic_optimizer is not None:
-            learner.critic.load_state_dict(state["critic"])
-            learner.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        learner.load_state(state)
         return state["update"]
     except (
         OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError,
@@ -124,7 +118,8 @@ def _first_line(error: Exception) -> str:
     return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
 
 
-def _write_state(state: dict[str, Any], file: Path) -> None:
+def write_state(state: dict[str, Any], file: Path) -> None:
+    """`torch.save`, with the reason of a failure: OSError where the disk is full."""
     with open(file, "wb") as stream:
         try:
             torch.save(state, stream)
@@ -132,17 +127,3 @@ def _write_state(state: dict[str, Any], file: Path) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
-
-
-def _trainer_state(update: int, config: Config, learner: Learner) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "update": update,
-        "num_steps": learner.num_steps,
-        "optimizer": learner.optimizer.state_dict(),
-    }
-    if config.model.lora_rank:
-        state["adapter"] = learner.policy.state_dict()
-    if learner.critic is not None and learner.critic_optimizer is not None:
-        state["critic"] = learner.critic.state_dict()
-        state["critic_optimizer"] = learner.critic_optimizer.state_dict()
-    return state

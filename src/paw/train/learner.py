@@ -10,7 +10,8 @@ the gradient beyond float addition. A row without any weight is passed over.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,30 @@ class Learner:
         self.num_steps += train_policy
         statistics.add(**norms, steps=1)
         return statistics
+
+    def state(self) -> dict[str, Any]:
+        """What training needs to go on beside the policy's weights: plain tensors and numbers."""
+        found = {"num_steps": self.num_steps, "optimizer": self.optimizer.state_dict()}
+        if self.policy.lora_rank:  # the policy's own directory has the adapter merged
+            found["adapter"] = self.policy.state_dict()
+        if self.critic is not None and self.critic_optimizer is not None:
+            found["critic"] = self.critic.state_dict()
+            found["critic_optimizer"] = self.critic_optimizer.state_dict()
+        return found
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave, bit for bit; the policy's weights are loaded already.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: it is of another model or algorithm.
+        """
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.num_steps = state["num_steps"]
+        if self.policy.lora_rank:
+            self.policy.load_state_dict(state["adapter"])
+        if self.critic is not None and self.critic_optimizer is not None:
+            self.critic.load_state_dict(state["critic"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     def policy_gradient(
         self, samples: Sequence[TrainingSample], scale: float = 1.0, diagnose: bool = False
