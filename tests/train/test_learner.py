@@ -71,13 +71,20 @@ def poison(model: torch.nn.Module) -> None:
         next(model.parameters())[5, 0] = math.nan
 
 
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["f64", "bf16"])
+"""Weights that the optimizer steps on themselves, and such that have masters in fp32."""
+
+
+@DTYPES
 @pytest.mark.parametrize("broken", ["policy", "critic"])
-def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken):
+def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken, dtype):
     """NaN in the policy or in the critic: neither moves, and the batch comes with the error."""
-    subject = learner(ppo=True)
+    subject = learner(True, dtype)
     assert subject.critic is not None and subject.critic_optimizer is not None
     poison(subject.policy.model if broken == "policy" else subject.critic.backbone)
+    masters = [*subject.optimizer.masters, *subject.critic_optimizer.masters]
     before, batch = state(subject), [sample(), sample()]
+    held = [m.detach().clone() for m in masters]
     with pytest.raises(NonFinite, match="the gradient is not finite") as raised:
         subject.step(batch)
     assert isinstance(raised.value, RunFailure) and raised.value.samples is batch
@@ -85,7 +92,10 @@ def test_nothing_is_stepped_where_a_gradient_is_not_finite(broken):
     assert subject.num_steps == 0
     assert not subject.optimizer.state and not subject.critic_optimizer.state
     parameters = [*subject.policy.parameters(), *subject.critic.parameters()]
-    assert all(p.grad is None for p in parameters)
+    assert all(p.grad is None for p in (*parameters, *masters))
+    assert all(
+        torch.equal(a.nan_to_num(7), m.nan_to_num(7)) for a, m in zip(held, masters, strict=True)
+    )
 
 
 def test_a_step_is_adamw_on_the_clipped_gradient():
@@ -130,8 +140,9 @@ def test_learning_rate_warms_up_by_policy_steps_and_the_critic_has_its_own():
     assert subject.num_steps == 6
 
 
-def test_critic_warm_up_leaves_the_policy_alone():
-    subject = learner(ppo=True)
+@DTYPES
+def test_critic_warm_up_leaves_the_policy_alone(dtype):
+    subject = learner(True, dtype)
     before = state(subject)
     subject.step([sample()], train_policy=False)
     assert moved(before, state(subject)) == {"critic"}
@@ -194,12 +205,19 @@ def test_clipped_are_tokens_beyond_the_range_on_the_side_of_their_advantage():
             assert statistics.total("clipped") == expected
 
 
-def test_both_terms_are_measured_at_the_scale_of_the_step():
+@DTYPES
+def test_both_terms_are_measured_at_the_scale_of_the_step(dtype):
+    """Over two micro-batches, and the terms measured alone are those of a sum of them alone."""
     norms = []
     for scale in (1.0, 2.0):
-        statistics = learner().policy_gradient([sample()], scale, diagnose=True)
+        subject = learner(dtype=dtype, tokens_per_micro_batch=4)
+        statistics = subject.policy_gradient([sample()] * 2, scale, diagnose=True)
         norms.append([statistics.total(f"{x}_gradient_norm") for x in ("wm", "policy")])
     assert norms[1] == pytest.approx([2 * x for x in norms[0]]) and min(norms[0]) > 0
+    subject = learner(dtype=dtype, tokens_per_micro_batch=4)
+    subject.policy_gradient([sample(weight=0.0)] * 2)
+    alone = float(gradient(subject.optimizer.masters).norm())
+    assert alone == pytest.approx(norms[0][0], rel=1e-6 if dtype == torch.float64 else 0.02)
 
 
 def test_the_value_loss_is_a_mean_over_the_updates_transitions():
@@ -219,10 +237,11 @@ def test_one_forward_pass_serves_both_losses():
         assert (subject.policy.num_forwards, subject.policy.num_rows) == (3, 5)
 
 
-def test_running_out_of_memory_repeats_the_mini_batch_in_halves():
+@DTYPES
+def test_running_out_of_memory_repeats_the_mini_batch_in_halves(dtype):
     """The second pass of eight tokens fails once: weights and statistics are those of a learner
     that had four from the beginning, to the bit, and the next step begins there."""
-    subject, small = learner(tokens_per_micro_batch=8), learner(tokens_per_micro_batch=4)
+    subject, small = (learner(dtype=dtype, tokens_per_micro_batch=n) for n in (8, 4))
     num_passes = 0
 
     def fail(*_: object) -> None:

@@ -30,6 +30,8 @@ VARIANTS = {
     "lora": {"model__lora_rank": 4},
     "bfloat16-mini-batches": {
         "model__dtype": "bfloat16",
+        "algorithm__name": "ppo",
+        "optimizer__learning_rate": 1e-4,  # most steps are smaller than bf16 resolves
         "optimizer__mini_batches": 2,
         "optimizer__warmup_steps": 9,
     },

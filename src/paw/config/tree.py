@@ -100,7 +100,7 @@ class ModelConfig:
     path: str = "household"
     """HF directory or hub name; "household" is the policy shipped with the package."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Type of the weights (and of the optimizer's master copy)."""
+    """Type of the weights. Trained in bfloat16 they have masters in fp32, on which AdamW steps."""
     compute_dtype: Literal["same", "bfloat16"] = "same"
     """`bfloat16`: matrix products of the learner under autocast, weights as `dtype`."""
     device: str = "auto"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paw import objective
 from paw.config.tree import OptimizerConfig
@@ -25,6 +25,7 @@ from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.train.batching import Batch, make_batch, micro_batches, stream
 from paw.train.losses import Losses
+from paw.train.masters import MasterAdamW
 from paw.train.memory import TokenLimit, with_less_memory
 from paw.train.statistics import Statistics, gradient_norms
 from paw.types import TrainingSample
@@ -63,9 +64,11 @@ class Learner:
         self.limit = TokenLimit(settings.tokens_per_micro_batch or MOST_TOKENS)
         self.num_steps = 0
         """Optimizer steps taken; drives the warm-up."""
-        self.optimizer = self._adamw(policy.parameters(), settings.learning_rate)
+        self.optimizer = MasterAdamW(policy.parameters(), settings.learning_rate, settings)
         self.critic_optimizer = (
-            None if critic is None else self._adamw(critic.parameters(), critic_learning_rate)
+            None
+            if critic is None
+            else MasterAdamW(critic.parameters(), critic_learning_rate, settings)
         )
 
     def step(
@@ -106,7 +109,7 @@ class Learner:
                 optimizer.zero_grad()
 
         statistics = with_less_memory(gradients, self.limit, undo)
-        steps: list[tuple[str, torch.optim.Optimizer, float]] = []
+        steps: list[tuple[str, MasterAdamW, float]] = []
         if train_policy:
             warmup = self.settings.warmup_steps
             warm = min(1.0, (self.num_steps + 1) / warmup) if warmup else 1.0
@@ -115,7 +118,7 @@ class Learner:
         if self.critic_optimizer is not None:
             rate = self.critic_learning_rate
             steps.append(("critic_gradient_norm", self.critic_optimizer, rate))
-        norms = {name: self._clip(optimizer) for name, optimizer, _ in steps}
+        norms = {name: optimizer.clip(self.settings.max_grad_norm) for name, optimizer, _ in steps}
         finite = all(math.isfinite(norm) for norm in norms.values())
         for _, optimizer, rate in steps:
             for group in optimizer.param_groups:
@@ -156,25 +159,28 @@ class Learner:
     def policy_gradient(
         self, samples: Sequence[TrainingSample], scale: float = 1.0, diagnose: bool = False
     ) -> Statistics:
-        """Add `scale` times the samples' gradient to the policy's; arguments as in `step`."""
-        statistics, parameters = Statistics(), self.policy.parameters()
+        """Add `scale` times the samples' gradient to that of the policy's masters; arguments as in
+        `step`."""
+        statistics, masters = Statistics(), self.optimizer.masters
         prediction_gradient: list[Tensor] | None = None
         weighted = [s for s in samples if s.has_weight] or samples[:1]
         for members in micro_batches(weighted, self.limit.tokens):
             batch = make_batch(members, self.policy.device)
             policy_loss, wm_loss = self._losses(batch, statistics)
             if diagnose and len(batch.target_weights):
+                parameters = self.policy.parameters()
                 alone = torch.autograd.grad(scale * wm_loss, parameters, retain_graph=True)
-                old = prediction_gradient or [torch.zeros_like(p) for p in parameters]
+                old = prediction_gradient or [torch.zeros_like(m) for m in masters]
                 prediction_gradient = [a + b for a, b in zip(old, alone, strict=True)]
-            (scale * (policy_loss + wm_loss)).backward()
+            with self.optimizer.accumulate():
+                (scale * (policy_loss + wm_loss)).backward()
         if diagnose:
-            statistics.add(**gradient_norms(parameters, prediction_gradient), measured=1)
+            statistics.add(**gradient_norms(masters, prediction_gradient), measured=1)
         return statistics
 
     def critic_gradient(self, samples: Sequence[TrainingSample], scale: float) -> Statistics:
-        """Add `scale` times the gradient of the summed value loss to the critic's."""
-        assert self.critic is not None
+        """Add `scale` times the summed value loss's gradient to that of the critic's masters."""
+        assert self.critic is not None and self.critic_optimizer is not None
         statistics, device = Statistics(), self.critic.device
         valued = [s for s in samples if s.value_positions]
         for members in micro_batches(valued, self.limit.tokens):
@@ -187,7 +193,8 @@ class Learner:
                 stream(members, name).to(values) for name in ("value_targets", "old_values")
             )
             loss = self.losses.value(values, targets, old).sum()
-            (scale * loss).backward()
+            with self.critic_optimizer.accumulate():
+                (scale * loss).backward()
             statistics.add(value_loss=loss, values=len(positions))
         return statistics
 
@@ -211,14 +218,3 @@ class Learner:
             **prediction_sums,
         )
         return policy_loss, wm_loss
-
-    def _clip(self, optimizer: torch.optim.Optimizer) -> float:
-        """Clip the gradient to `max_grad_norm`. Returns its norm before."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        return float(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
-
-    def _adamw(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.AdamW:
-        settings = self.settings
-        return torch.optim.AdamW(
-            parameters, lr=rate, betas=settings.betas, weight_decay=settings.weight_decay
-        )
