@@ -13,9 +13,10 @@ SHAPE = ModelShape(
 FLAGS = [
     "--rollout.groups", "4", "--rollout.group_size", "2", "--rollout.max_prompt_tokens", "6",
     "--rollout.max_response_tokens", "4", "--eval.episodes", "3", "--paw.enabled", "false",
+    "--model.device", "cpu",
 ]  # fmt: skip
-"""8 conversations of 10 tokens. As in tests/model/test_memory.py: learning takes 17,600 + 1,848 m,
-playing 16,000 + 10,400 N."""
+"""8 conversations of 10 tokens. As in tests/model/test_memory.py: learning takes 18,400 + 2,772 m,
+playing 16,000 + 9,360 N."""
 
 
 def chosen(room: int, *flags: str, learns: bool = True) -> tuple[int, int]:
@@ -24,9 +25,9 @@ def chosen(room: int, *flags: str, learns: bool = True) -> tuple[int, int]:
 
 
 def test_what_is_0_is_chosen_and_what_is_given_stays(capsys):
-    room = 17_600 + 1848 * 16
-    assert chosen(room) == (16, 2)  # 47,168 has room for 2.99 conversations
-    assert chosen(room, "--optimizer.tokens_per_micro_batch", "7") == (7, 2)
+    room = 18_400 + 2772 * 16
+    assert chosen(room) == (16, 4)  # 62,752 has room for 4.99 conversations
+    assert chosen(room, "--optimizer.tokens_per_micro_batch", "7") == (7, 4)
     assert chosen(room, "--rollout.conversations", "5") == (16, 5)
     assert chosen(2**30) == (16384, 8)
     # An evaluation of more episodes than an update has plays as many side by side, up to 128.
@@ -38,21 +39,28 @@ def test_what_is_0_is_chosen_and_what_is_given_stays(capsys):
 def test_targets_are_learned_beside_the_rows():
     """Observations of 5 tokens on rows of 10: 16 tokens take the room of 24."""
     paw = ["--paw.enabled", "true", "--paw.max_observation_tokens", "5"]
-    assert chosen(17_600 + 1848 * 24, *paw)[0] == 16
-    assert chosen(17_599 + 1848 * 24, *paw)[0] == 8
+    assert chosen(18_400 + 2772 * 24, *paw)[0] == 16
+    assert chosen(18_399 + 2772 * 24, *paw)[0] == 8
+
+
+def test_a_plan_for_a_gpu_is_for_one_wherever_it_is_made():
+    """No holes there: 16,000 + 1,600 + 1,848 m."""
+    room = 17_600 + 1848 * 16
+    assert chosen(room)[0] == 8
+    assert chosen(room, "--model.device", "cuda:1")[0] == 16
 
 
 def test_a_policy_that_only_plays_has_no_gradients(capsys):
     """4,000 bytes stand instead of 16,000; micro-batches are left open."""
-    assert chosen(4_000 + 10_400 * 4, learns=False) == (0, 4)
+    assert chosen(4_000 + 9_360 * 4, learns=False) == (0, 4)
     assert capsys.readouterr().err == ""
 
 
 def test_a_row_that_does_not_fit_is_said(capsys):
-    assert chosen(17_599 + 1848 * 10)[0] == 8
+    assert chosen(18_399 + 2772 * 10)[0] == 8
     err = capsys.readouterr().err
     assert err.startswith("paw: warning: a row of 10 tokens") and err.count("\n") == 1
-    chosen(17_600 + 1848 * 10)  # the row fits, though 16 tokens do not
+    chosen(18_400 + 2772 * 10)  # the row fits, though 16 tokens do not
     assert capsys.readouterr().err == ""
 
 

@@ -24,7 +24,10 @@ Rows = list[tuple[str, str]]
 """What each line is about, and what it says; "" goes on with the line above."""
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 """Of which a model of the hub has one."""
-SHOWN = ("weights", "gradients", "optimizer", "critic", "reference", "cache", "activations", "head")
+SHOWN = (
+    "weights", "masters", "gradients", "optimizer", "critic", "reference", "cache", "activations",
+    "head",
+)  # fmt: skip
 
 
 def format_rows(rows: Rows) -> str:
@@ -119,6 +122,8 @@ def model_rows(
     rank = model.lora_rank
     adapter = f", {rank * shape.lora_features / 1e6:.2f} M trained (LoRA)" if rank else ""
     needed = f"about {_size(memory.peak)}"
+    if device.name == "cpu":
+        needed += " and the program's own 0.4 GiB"
     if device.room is None:
         needed += f"; {device.name} is not here: --device-memory 80GB says whether it fits"
     else:

@@ -1,25 +1,30 @@
 """How many bytes a model takes while it learns and plays, from its shape alone.
 
     n parameters, L layers of width H, q query and k key features, f of the MLP, V tokens;
-    w bytes of a weight, c bytes of a value in a matrix product; m tokens of a micro-batch,
-    N conversations of at most l tokens each
+    w bytes of a weight, c bytes of a value in a matrix product, W = max(w, 4); m tokens of a
+    micro-batch, N conversations of at most l tokens each
 
-    weights     w n                            (+ 4 or w a LoRA parameter, r x `lora_features`)
-    gradients   w a trained parameter          optimizer  2 w (AdamW's two moments)
-    critic      weights, gradients and moments of a second decoder
+    weights     w n                            (+ W a LoRA parameter, r x `lora_features`)
+    masters     4 n, where w is less           (LoRA parameters need none)
+    gradients   W a trained parameter          optimizer  2 W (AdamW's two moments)
+    critic      weights, masters, gradients and moments of a second decoder
     reference   w n
     cache       N l L k (w + c)                keys keep the weights' type, values the compute type
     activations m (L a + 3 w H), a bytes a token and layer:
-                a = 4 w H + 2 c H + 3 c q + 2 c k + 4 c f, and 3 c H more under autocast
+                a = 2 W H + 2 w H + 2 c H + 3 c q + 2 c k + 4 c f, and 3 c H more under autocast
                 with gradient checkpointing m (L w H + a + 3 w H): layer inputs, one layer in full
-    head        3 x 4 min(m V, 2^25) logits, fewer on a CPU; the output embedding's gradient in
+    head        3 x 4 V logits of the positions of one chunk; the output embedding's gradient in
                 fp32 and its copy
     copies      c n, where c is not w
     sampling    4 x 4 N V for logits, log-probs, probabilities and their sum, and one layer of
-                8,192 prompt tokens
-    step        w a trained parameter (the fused lists of AdamW)
+                8,192 prompt tokens: the MLP's three tensors or those of attention
+    step        temporaries of AdamW: W a trained parameter on a GPU, which steps them all at once,
+                3 W V H on a CPU
+    holes       on a CPU half of what comes and goes in a pass, at most 256 MiB: what the C library
+                cannot give back, nor use again
 
-`a` was measured: the saved tensors of a Qwen2 layer with SDPA; attention scores are not kept.
+`a` was measured: the saved tensors of a Qwen2 layer with SDPA; attention scores are not kept. The
+whole is held against measured peaks by benchmarks/memory.py.
 These are estimates of what stands in memory at once; beside it stand the process itself (0.4 GiB
 with torch and transformers) and, on a GPU, its context and what the allocator cannot use.
 """
@@ -30,12 +35,14 @@ from pathlib import Path
 
 import torch
 
-from paw.model.head import LOGITS_PER_CHUNK
+from paw.model.head import chunk_size
 
 MOST_TOKENS = 16384
 """Tokens of a forward and backward pass beyond which nothing gets faster."""
 PREFILL_TOKENS = 8192
 """Prompt tokens that the sampler reads in one pass: bounds the memory of activations."""
+MOST_HOLES = 256 * 2**20
+"""Bytes; tensors of 32 MiB and more leave none, since glibc gives each a mapping of its own."""
 FREE_SHARE = {"cpu": 0.5, "cuda": 0.8}
 """Of the memory that is free when a run begins, what it may plan with: other programs grow too, and
 a kernel that runs out kills, where a GPU raises an error."""
@@ -71,6 +78,8 @@ class Precision:
     """c: bytes of a value in a matrix product"""
     lora_rank: int = 0
     checkpointing: bool = False
+    device: str = "cpu"
+    """cpu | cuda"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,8 @@ class Memory:
     """Bytes on the device, by what they are for."""
 
     weights: int
+    masters: int
+    """fp32 copies of narrower weights, on which the optimizer steps"""
     gradients: int
     optimizer: int
     critic: int
@@ -107,21 +118,28 @@ class Memory:
     """Logits and activations of the sampler"""
     step: int
     """Temporaries of the optimizer's step"""
+    in_holes: bool
+    """Whether the allocator leaves holes: on a CPU"""
 
     @property
     def standing(self) -> int:
         """What stands all the time."""
-        return self.weights + self.gradients + self.optimizer + self.critic + self.reference
+        trained = self.weights + self.masters + self.gradients + self.optimizer
+        return trained + self.critic + self.reference
 
     @property
     def learning(self) -> int:
         """At the height of a backward pass, and of the optimizer's step."""
-        return self.standing + max(self.activations + self.head + self.copies, self.step)
+        passing = self.activations + self.head + self.copies
+        return self.standing + max(self._with_holes(passing), self.step)
 
     @property
     def playing(self) -> int:
         """At the last token of the longest conversations."""
-        return self.standing + self.cache + self.sampling + self.copies
+        return self.standing + self.cache + self._with_holes(self.sampling + self.copies)
+
+    def _with_holes(self, passing: int) -> int:
+        return passing + (min(passing // 2, MOST_HOLES) if self.in_holes else 0)
 
     @property
     def peak(self) -> int:
@@ -132,44 +150,56 @@ class Memory:
 def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
     """Bytes on the device; the formulas stand above."""
     width, compute = precision.weight, precision.compute
+    wide = max(width, 4)
     adapter = precision.lora_rank * shape.lora_features
-    adapter_width = max(width, 4)
-    trained = adapter * adapter_width if adapter else shape.parameters * width
-    trained = trained if work.learns else 0
+    trained = (adapter or shape.parameters) * wide if work.learns else 0
+    masters = 0 if adapter or width == wide else 1  # of the size of a gradient
     critic = 0
     if work.learns and work.critic:
-        backbone = shape.backbone_parameters * width
-        learned = adapter * adapter_width if adapter else backbone
-        critic = backbone + (adapter * adapter_width) + 3 * learned
+        learned = (adapter or shape.backbone_parameters) * wide
+        critic = shape.backbone_parameters * width + adapter * wide + (3 + masters) * learned
     layer = layer_bytes(shape, width, compute)
     inputs = shape.hidden * width
     kept = inputs * shape.layers + layer if precision.checkpointing else shape.layers * layer
     embedding = shape.vocabulary * shape.hidden
     copied = compute != width
+    chunk = min(work.micro_batch, chunk_size(shape.vocabulary, precision.device))
     read = min(PREFILL_TOKENS, work.conversations * work.length)
+    on_cpu = precision.device == "cpu"
     return Memory(
-        weights=shape.parameters * width + adapter * adapter_width,
+        weights=shape.parameters * width + adapter * wide,
+        masters=masters * trained,
         gradients=trained,
         optimizer=2 * trained,
         critic=critic,
         reference=shape.parameters * width if work.learns and work.reference else 0,
         cache=work.conversations * work.length * shape.layers * shape.key * (width + compute),
         activations=work.micro_batch * (kept + 3 * inputs),
-        head=12 * min(work.micro_batch * shape.vocabulary, LOGITS_PER_CHUNK)
+        head=12 * chunk * shape.vocabulary
         + (0 if adapter else 4 * embedding)
-        + (compute * embedding if copied else 0),
+        + (compute * embedding if copied or width < 4 else 0),
         copies=shape.parameters * compute if copied else 0,
-        sampling=16 * work.conversations * shape.vocabulary + read * layer,
-        step=trained,
+        sampling=16 * work.conversations * shape.vocabulary
+        + read * _read_bytes(shape, width, compute),
+        step=min(3 * wide * embedding, trained) if on_cpu else trained,
+        in_holes=on_cpu,
     )
 
 
 def layer_bytes(shape: ModelShape, width: int, compute: int) -> int:
     """`a`: what one layer keeps of one token for the backward pass."""
-    norms = 4 * width * shape.hidden + 2 * compute * shape.hidden
+    # Norms compute in fp32 and keep their input so, and its normalised value as it comes out.
+    norms = (2 * max(width, 4) + 2 * width + 2 * compute) * shape.hidden
     attention = compute * (3 * shape.query + 2 * shape.key)
     casts = 3 * compute * shape.hidden if compute != width else 0
     return norms + attention + 4 * compute * shape.intermediate + casts
+
+
+def _read_bytes(shape: ModelShape, width: int, compute: int) -> int:
+    """What one layer holds at once of one token where nothing is kept."""
+    attention = 4 * shape.query + 3 * shape.key
+    passing = compute * max(3 * shape.intermediate, attention)
+    return passing + 2 * (width + compute) * shape.hidden
 
 
 def fitting_tokens(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from paw.config.tree import Config, ModelConfig
 from paw.errors import warn
+from paw.model.load import device_of
 from paw.model.memory import (
     FREE_SHARE,
     ModelShape,
@@ -24,7 +25,9 @@ def precision_in_bytes(model: ModelConfig) -> Precision:
     """How [model] holds and trains its weights."""
     weight = BYTES[model.dtype]
     compute = weight if model.compute_dtype == "same" else BYTES[model.compute_dtype]
-    return Precision(weight, compute, model.lora_rank, model.gradient_checkpointing)
+    there = model.device.startswith("cuda")  # if on another machine: a plan may be for that
+    device = "cuda" if there else device_of(model.device).partition(":")[0]
+    return Precision(weight, compute, model.lora_rank, model.gradient_checkpointing, device)
 
 
 def usable_bytes(device: str) -> int:
