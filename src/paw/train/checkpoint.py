@@ -61,7 +61,7 @@ def save(
             save_policy(directory, learner.policy, tokenizer, card)
             for name, data in (beside or {}).items():
                 (directory / name).write_bytes(data)
-            write_state({"update": update, **learner.state()}, directory / "trainer.pt")
+            _write_state({"update": update, **learner.state()}, directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)
         where = "the start" if newest is None else newest.name
@@ -118,8 +118,7 @@ def _first_line(error: Exception) -> str:
     return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
 
 
-def write_state(state: dict[str, Any], file: Path) -> None:
-    """`torch.save`, with the reason of a failure: OSError where the disk is full."""
+def _write_state(state: dict[str, Any], file: Path) -> None:
     with open(file, "wb") as stream:
         try:
             torch.save(state, stream)
