@@ -163,6 +163,8 @@ def _kept_demonstrations(place: Place) -> list[Demonstration]:
 
 
 def _num_bytes(policy: Policy) -> int:
-    """Size of a checkpoint: weights, and two moments of those that are trained."""
-    weights, trained = policy.model.parameters(), policy.parameters()
-    return sum(p.numel() * p.element_size() for p in [*weights, *trained, *trained])
+    """Size of a checkpoint: weights, and of those that are trained two moments, in fp32 or wider,
+    and a master in fp32 where they are narrower."""
+    held = sum(p.numel() * p.element_size() for p in policy.model.parameters())
+    sizes = [(p.numel(), p.element_size()) for p in policy.parameters()]
+    return held + sum(n * (12 if width < 4 else 2 * width) for n, width in sizes)
