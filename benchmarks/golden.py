@@ -30,6 +30,8 @@ VARYING = ("time/", "memory/")
 UNMEASURED = ("[].wm/loss", "[].wm/nll", "[].wm/clipped_token_fraction")
 """0.0 meant "nothing was predicted" (a baseline's updates, the policy's of `alternate`), and also a
 perfect prediction; now null says so, or a diagnostic update measures it."""
+OURS = {"model.share_prefixes": False}
+"""Of the working tree alone: what the other commit does not do, since it changes the rounding."""
 COMMON = {
     "run.seed": 7,
     "run.updates": 3,
@@ -101,8 +103,8 @@ def main() -> int:
             )
             checkout.mkdir()
             subprocess.run(["tar", "-x", "-C", str(checkout)], input=archive.stdout, check=True)
-            train(checkout, theirs, missing)
-        train(ROOT, ours, chosen)
+            train(checkout, theirs, missing, {})
+        train(ROOT, ours, chosen, OURS)
         for name in chosen:
             if name in ROUNDED and is_older(options.against, ROUNDED[name]):
                 found = rounded(theirs / name, ours / name)
@@ -113,11 +115,13 @@ def main() -> int:
     return 1 if differing else 0
 
 
-def train(checkout: Path, folder: Path, settings: dict[str, dict[str, Any]]) -> None:
+def train(
+    checkout: Path, folder: Path, settings: dict[str, dict[str, Any]], own: dict[str, Any]
+) -> None:
     """Train every setting with the package of one checkout, in one process."""
     commands = []
     for name, keys in settings.items():
-        flags = COMMON | keys | {"run.directory": folder / name}
+        flags = COMMON | own | keys | {"run.directory": folder / name}
         commands.append(["train", *(x for k, v in flags.items() for x in (f"--{k}", written(v)))])
     source = checkout / "src"
     subprocess.run(

@@ -193,6 +193,31 @@ def scripted_groups(append: bool, seed: int = 0) -> list[Group]:
     return groups
 
 
+def alike_groups(append: bool) -> list[Group]:
+    """Two groups of four with tasks of 20 tokens, more than `LEAST`; the second trajectory plays
+    the first action of the first, whose observation is then another."""
+    rng = random.Random(1)
+
+    def words(count: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(4, VOCAB) for _ in range(count))
+
+    groups = []
+    for g in range(2):
+        task, first, action = words(20), words(3), (*words(2), END)
+        scripts = [
+            [Turn(action, words(4), entropy=1.5), Turn((*words(3), END), words(2), 10.0)],
+            [Turn(action, words(3), entropy=1.2), Turn((*words(2), END), words(5))],
+            [Turn((*words(1), END), words(4), entropy=0.5)],
+            [Turn((*words(2), END), words(2)), Turn(words(4), words(3), 4.0 * g)],
+        ]
+        members = [
+            play(turns, append=append, group=g, index=i, task=task, first=first, rng=rng)
+            for i, turns in enumerate(scripts)
+        ]
+        groups.append(Group(members[0].task, tuple(members)))
+    return groups
+
+
 class ExactNorm(Qwen2RMSNorm):
     """RMSNorm that stays in float64; the original rounds to float32 on the way."""
 

@@ -21,7 +21,7 @@ from paw.train.losses import choose_losses
 from paw.train.prediction.target import choose_targets
 from paw.train.score import flatten, make_rows, score_actions, score_prompts
 from paw.train.serialise import serialise
-from paw.types import Judgement, Row, TrainingSample
+from paw.types import Group, Judgement, Row, TrainingSample
 
 from . import fakes, formula
 
@@ -56,9 +56,15 @@ class Update:
         return fakes.gradient(self.learner.critic.parameters())
 
 
-def prepare(algorithm: AlgorithmConfig, paw: PawConfig, append: bool) -> Update:
+def prepare(
+    algorithm: AlgorithmConfig,
+    paw: PawConfig,
+    append: bool,
+    groups: list[Group] | None = None,
+    policy: Policy | None = None,
+) -> Update:
     """Judge and serialise the scripted update with the trainer's own code."""
-    policy = fakes.tiny_policy(0)
+    policy = policy or fakes.tiny_policy(0)
     reference = fakes.tiny_policy(1) if algorithm.kl_coefficient else None
     critic = None
     if algorithm.name == "ppo":
@@ -67,7 +73,7 @@ def prepare(algorithm: AlgorithmConfig, paw: PawConfig, append: bool) -> Update:
             critic.head.weight.copy_(torch.linspace(-1, 1, 16, dtype=torch.float64)[None])
     learner = Learner(policy, critic, choose_losses(algorithm, paw), OptimizerConfig())
     generator = torch.Generator().manual_seed(0)
-    transitions, columns = flatten(fakes.scripted_groups(append))
+    transitions, columns = flatten(groups or fakes.scripted_groups(append))
     rows = make_rows(transitions, columns, append)
     rng = random.Random(3)
     # Old values that differ from the critic's now, so that some of its clips hold.
@@ -148,6 +154,54 @@ def test_any_split_gives_the_same_gradient(update: Update):
     assert relative(update.gradient(tokens=40), whole) < 1e-12
     random.Random(1).shuffle(samples)
     assert relative(update.gradient([samples]), whole) < 1e-12
+
+
+KINDS = {"all": {}, "checkpointed": {"gradient_checkpointing": True}, "lora": {"lora_rank": 2}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("algorithm", ["grpo", "gigpo"])
+def test_shared_beginnings_change_no_gradient(append: bool, algorithm: str, kind: str):
+    """Of whole rows against beginnings computed once; 32 tokens a row in `window`, up to 47 in
+    `append`."""
+    if kind == "lora":
+        pytest.importorskip("peft")
+    policy = Policy(fakes.tiny_model(), **KINDS[kind])
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:  # starts at 0, which would leave the other factor without gradient
+                parameter.fill_(0.1)
+    groups = fakes.alike_groups(append)
+    paw = PawConfig(weight="constant", constant=0.5)
+    update = prepare(AlgorithmConfig(name=algorithm), paw, append, groups, policy)
+    sums = {}
+    for tokens in (120, WHOLE):
+        gradients = {}
+        for share in (False, True):
+            policy.share_prefixes = share
+            gradients[share] = update.gradient(tokens=tokens)
+            statistics = update.learner.policy_gradient(update.samples)
+            fakes.gradient(policy.parameters())
+            sums[share, tokens] = statistics.total("computed")
+        assert float(gradients[False].abs().max()) > 1e-3
+        assert relative(gradients[True], gradients[False]) < 1e-12
+        assert sums[True, tokens] < 0.8 * sums[False, tokens]
+    assert sums[True, WHOLE] < sums[True, 120]
+
+
+def test_shared_beginnings_change_no_score(append: bool):
+    update = prepare(AlgorithmConfig(name="ppo"), PawConfig(), append, fakes.alike_groups(append))
+    policy, critic = update.learner.policy, update.learner.critic
+    assert critic is not None and critic.share_prefixes
+    found = {}
+    for share in (False, True):
+        policy.share_prefixes = critic.share_prefixes = share
+        logprobs, entropies = score_actions(policy, update.rows, 150)
+        values = score_prompts(critic, update.rows, 150)
+        flat = [x for row in logprobs + entropies for x in row]
+        found[share] = torch.tensor(flat).double(), values, update.critic_gradient(tokens=150)
+    for ours, whole in zip(found[True], found[False], strict=True):
+        assert relative(ours, whole) < 1e-12
 
 
 @pytest.mark.parametrize("count", [2, 5])

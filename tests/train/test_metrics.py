@@ -108,7 +108,7 @@ def test_learning_metrics():
         target_tokens=6,
         target_nll=12.0,
     )
-    statistics.add(tokens=50, gradient_norm=1.0, steps=2)
+    statistics.add(tokens=50, computed=40, gradient_norm=1.0, steps=2)
     found = learning_metrics(*update, statistics)
     assert found == {
         "policy/loss": 0.5,
@@ -129,6 +129,7 @@ def test_learning_metrics():
         "wm/changed_target_fraction": 0,
         "wm/most_common_target_fraction": 0.5,
         "tokens/trained": 50,
+        "tokens/computed": 40,
     }
 
 

@@ -184,7 +184,12 @@ def seconds_per_token(policy: Policy, samples: Sequence[TrainingSample], max_tok
 
     def run(limit: int) -> float:
         batch = next(micro_batches(samples, limit))
-        packed = pack([s.token_ids[:limit] for s in batch], policy.device)
+        packed = pack(
+            [s.token_ids[:limit] for s in batch],
+            policy.device,
+            policy.share_prefixes,
+            [min(s.base_length, limit) for s in batch],
+        )
         positions = [
             offset + i
             for s, offset in zip(batch, packed.boundaries, strict=False)

@@ -109,6 +109,9 @@ class ModelConfig:
     """Rank of LoRA adapters on all linear layers; 0 trains all weights. Needs `paw-rl[lora]`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+    share_prefixes: bool = True
+    """Learning computes a beginning that rows of a micro-batch have in common once; the same up to
+    rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,19 @@ from paw.model.policy import Policy, copy_parameters
 class Critic:
     """V(h): expected discounted return from the end of a prompt."""
 
-    def __init__(self, backbone: Any, compute_dtype: torch.dtype | None = None):
-        """A critic on a decoder that it may train; the scalar head starts at zero."""
+    def __init__(
+        self,
+        backbone: Any,
+        compute_dtype: torch.dtype | None = None,
+        share_prefixes: bool = True,
+    ):
+        """A critic on a decoder that it may train; the scalar head starts at zero. The others are
+        the policy's."""
         parameter = next(backbone.parameters())
         self.backbone = backbone
         self.device = parameter.device
         self.compute_dtype = compute_dtype
+        self.share_prefixes = share_prefixes
         self.head = nn.Linear(
             backbone.config.hidden_size, 1, device=parameter.device, dtype=parameter.dtype
         )
@@ -30,7 +37,7 @@ class Critic:
     @classmethod
     def from_policy(cls, policy: Policy) -> Self:
         """A critic that starts from a copy of the policy's decoder and shares nothing with it."""
-        return cls(copy.deepcopy(policy.backbone), policy.compute_dtype)
+        return cls(copy.deepcopy(policy.backbone), policy.compute_dtype, policy.share_prefixes)
 
     def values(self, packed: Packed, positions: Tensor) -> Tensor:
         """Values [S], in fp32 or wider, of the rows up to and including each position.
@@ -40,12 +47,13 @@ class Critic:
             positions: [S] long, indices into `packed.token_ids` (the last prompt token of a turn).
         """
         with self._autocast():
-            attend = SegmentAttention(packed.boundaries)
-            hidden = packed_hidden(self.backbone, packed.token_ids, packed.position_ids, attend)
+            attend = SegmentAttention(packed.boundaries, packed.prefixes)
+            hidden = packed_hidden(self.backbone, *packed.inputs(), attend)
+        read = hidden[packed.places(positions)]
         wide = torch.promote_types(self.head.weight.dtype, torch.float32)
         # The head alone runs wide: returns differ by less than bf16 resolves.
         return nn.functional.linear(
-            hidden[positions].to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
+            read.to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
         ).squeeze(1)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:

@@ -19,7 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from paw.model.prefixes import Prefixes, find_prefixes
+
 ATTENTION = "paw_segments"
+PIECE = 256
+"""Tokens that attend together behind a shared beginning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +36,44 @@ class Packed:
     """[T] long, starting at 0 in each row."""
     boundaries: tuple[int, ...]
     """[rows + 1] cumulative lengths: row r is `token_ids[boundaries[r]:boundaries[r + 1]]`."""
+    prefixes: Prefixes | None = None
+    """Which tokens are computed; None: all."""
 
     @property
     def num_rows(self) -> int:
         """Rows in the pack."""
         return len(self.boundaries) - 1
 
+    @property
+    def num_computed(self) -> int:
+        """Tokens that pass through the model."""
+        return len(self.token_ids if self.prefixes is None else self.prefixes.computed)
 
-def pack(rows: Sequence[Sequence[int]], device: torch.device | str) -> Packed:
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        """Token and position ids [U] of what passes through the model."""
+        if self.prefixes is None:
+            return self.token_ids, self.position_ids
+        computed = self.prefixes.computed
+        return self.token_ids[computed], self.position_ids[computed]
+
+    def places(self, positions: Tensor) -> Tensor:
+        """Where the tokens at `positions` of the pack, [S] long, stand in `inputs`."""
+        return positions if self.prefixes is None else self.prefixes.places[positions]
+
+
+def pack(
+    rows: Sequence[Sequence[int]],
+    device: torch.device | str,
+    share: bool = False,
+    base_lengths: Sequence[int] | None = None,
+) -> Packed:
     """Lay rows of token ids end to end.
 
     Args:
         rows: at least one row, each of at least one token.
         device: where the tensors go.
+        share: compute a beginning that several rows have once; see `find_prefixes`.
+        base_lengths: tokens of each row that may be shared; None: all.
 
     Raises:
         ValueError: no rows, or an empty one.
@@ -55,7 +84,10 @@ def pack(rows: Sequence[Sequence[int]], device: torch.device | str) -> Packed:
     token_ids = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.long)
     position_ids = torch.cat([torch.arange(n) for n in lengths])
     boundaries = (0, *accumulate(lengths))
-    return Packed(token_ids.to(device), position_ids.to(device), boundaries)
+    prefixes = find_prefixes(rows, base_lengths or lengths) if share else None
+    if prefixes is not None:
+        prefixes = prefixes.to(device)
+    return Packed(token_ids.to(device), position_ids.to(device), boundaries, prefixes)
 
 
 class Attend(Protocol):
@@ -90,14 +122,16 @@ def window_mask(query: Tensor, start: int, stop: int, window: int | None) -> Ten
 
 
 class SegmentAttention:
-    """Causal attention within each row of a pack (see `Attend`)."""
+    """Causal attention of the computed tokens of a pack to their rows (see `Attend`)."""
 
-    def __init__(self, boundaries: tuple[int, ...]):
-        self.boundaries = boundaries
+    def __init__(self, boundaries: tuple[int, ...], prefixes: Prefixes | None = None):
+        self.boundaries, self.prefixes = boundaries, prefixes
         self._lengths = [b - a for a, b in pairwise(boundaries)]
+        starts = [0] * len(self._lengths) if prefixes is None else prefixes.starts
+        self._computed = [n - start for n, start in zip(self._lengths, starts, strict=True)]
         self.max_length = max(self._lengths)
-        self._offsets: Tensor | None = None
-        self._masks: dict[int, Tensor] = {}
+        self._offsets: tuple[Tensor, Tensor] | None = None
+        self._masks: dict[int | None, Tensor] = {}
 
     def __call__(
         self,
@@ -109,55 +143,78 @@ class SegmentAttention:
         *,
         window: int | None = None,
     ) -> Tensor:
+        key, value = self._rows(key), self._rows(value)
         if flash_fits(query, value):
             return self._varlen(query, key, value, scaling, window)
         # Split, not sliced: the gradient of R slices is R tensors of all T tokens.
-        rows = zip(*(x.split(self._lengths, dim=2) for x in (query, key, value)), strict=True)
+        keys, values = (x.split(self._lengths, dim=2) for x in (key, value))
+        rows = zip(query.split(self._computed, dim=2), keys, values, strict=True)
         parts = [part for q, k, v in rows for part in self._row(q, k, v, scaling, window)]
         return torch.cat(parts, 2).transpose(1, 2)
+
+    def _rows(self, computed: Tensor) -> Tensor:
+        """[1, kv_heads, U, d] of the computed tokens -> [1, kv_heads, T, d] of whole rows."""
+        if self.prefixes is None:
+            return computed
+        # Wide, since the gradient of a beginning is a sum over all rows that have it.
+        wide = computed.to(torch.promote_types(computed.dtype, torch.float32))
+        rows = wide[0].transpose(0, 1).index_select(0, self.prefixes.places)
+        return rows.to(computed.dtype).transpose(0, 1)[None]
 
     def _row(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> list[Tensor]:
-        """One row's attention; beyond a window in pieces of its length, so that cost stays linear:
-        each sees itself and what the window reaches before it."""
-        length = query.shape[2]
+        """Attention of a row's last tokens. Behind a beginning or beyond a window in pieces, each
+        of which sees itself and what it may of the tokens before it: nothing is scored in vain."""
+        length = key.shape[2]
+        begin = length - query.shape[2]
         options: dict[str, Any] = {
             "scale": scaling,
             "enable_gqa": query.shape[1] != key.shape[1],
         }
-        if window is None or length <= window:
+        near = window is None or length <= window
+        if near and begin == 0:
             return [F.scaled_dot_product_attention(query, key, value, is_causal=True, **options)]
+        if near:
+            window = None
         if window not in self._masks:
-            # Of a whole piece behind the window - 1 tokens that its first one sees.
-            self._masks[window] = window_mask(query, window - 1, 2 * window - 1, window)
-        parts = []
-        for start in range(0, length, window):
-            stop, first = min(start + window, length), max(0, start - window + 1)
-            mask = self._masks[window][: stop - start, window - 1 - (start - first) :]
+            self._masks[window] = self._mask(query, window)
+        mask, parts = self._masks[window], []
+        size, reach = mask.shape
+        for start in range(begin, length, size):
+            stop = min(start + size, length)
+            first = 0 if window is None else max(0, start - window + 1)
             parts.append(
                 F.scaled_dot_product_attention(
-                    query[:, :, start:stop],
+                    query[:, :, start - begin : stop - begin],
                     key[:, :, first:stop],
                     value[:, :, first:stop],
-                    attn_mask=mask[:, : stop - first],
+                    attn_mask=mask[size - (stop - start) :, reach - (stop - first) :],
                     **options,
                 )
             )
         return parts
 
+    def _mask(self, query: Tensor, window: int | None) -> Tensor:
+        """Of a whole piece and all that it may see; the lower right corner is that of a smaller."""
+        size = min(PIECE, self.max_length) if window is None else window
+        reach = self.max_length if window is None else 2 * window - 1
+        return window_mask(query, reach - size, reach, window)
+
     def _varlen(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
     ) -> Tensor:
         if self._offsets is None:
-            self._offsets = torch.tensor(self.boundaries, dtype=torch.int32, device=query.device)
+            computed = (0, *accumulate(self._computed))
+            kinds = {"dtype": torch.int32, "device": query.device}
+            self._offsets = torch.tensor(computed, **kinds), torch.tensor(self.boundaries, **kinds)
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         out = flash_varlen(
             q,
             k,
             v,
-            (self._offsets, self._offsets),
-            (self.max_length, self.max_length),
+            self._offsets,
+            (max(self._computed), self.max_length),
             scaling=scaling,
             window=window,
         )

@@ -37,6 +37,7 @@ class Policy:
         config: its configuration.
         head: its output embedding, as log-probabilities and entropies of chosen tokens.
         device: where it lies.
+        share_prefixes: whether who packs rows for it should `share` what they have in common.
         num_forwards: learning and scoring passes since the caller last set it to 0.
         num_rows: rows that went through them.
     """
@@ -49,6 +50,7 @@ class Policy:
         seed: int = 0,
         gradient_checkpointing: bool = False,
         compute_dtype: str | None = None,
+        share_prefixes: bool = True,
     ):
         """Wrap a causal LM; see `load` for the arguments.
 
@@ -59,6 +61,7 @@ class Policy:
         self.config = model.config
         self.device: torch.device = model.device
         self.compute_dtype = dtype_of(compute_dtype) if compute_dtype else None
+        self.share_prefixes = share_prefixes
         self.num_forwards = 0
         self.num_rows = 0
         self.lora_rank = lora_rank
@@ -95,6 +98,7 @@ class Policy:
         seed: int = 0,
         gradient_checkpointing: bool = False,
         compute_dtype: str | None = None,
+        share_prefixes: bool = True,
     ) -> Self:
         """Load any causal LM of transformers.
 
@@ -106,6 +110,7 @@ class Policy:
             seed: of the adapter's initial weights.
             gradient_checkpointing: compute activations again in the backward pass to save memory.
             compute_dtype: "bfloat16" runs matrix products in bf16 (autocast) on `dtype` weights.
+            share_prefixes: compute a beginning that rows of a pass have in common once.
 
         Raises:
             UserError: no such model, unreadable or incomplete weights, unknown dtype or device.
@@ -117,6 +122,7 @@ class Policy:
             seed=seed,
             gradient_checkpointing=gradient_checkpointing,
             compute_dtype=compute_dtype,
+            share_prefixes=share_prefixes,
         )
 
     @property
@@ -151,9 +157,9 @@ class Policy:
         return self._logprobs(packed, positions)
 
     def _logprobs(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor]:
-        attend = SegmentAttention(packed.boundaries)
-        hidden = self.hidden(packed.token_ids, packed.position_ids, attend)
-        before = hidden.index_select(0, positions - 1)
+        attend = SegmentAttention(packed.boundaries, packed.prefixes)
+        hidden = self.hidden(*packed.inputs(), attend)
+        before = hidden.index_select(0, packed.places(positions - 1))
         return self.head(before, packed.token_ids[positions])
 
     @torch.no_grad()

@@ -98,6 +98,7 @@ def _wrapping(config: Config, lora: bool) -> dict[str, Any]:
         "lora_rank": model.lora_rank if lora else 0,
         "seed": config.run.seed,
         "gradient_checkpointing": model.gradient_checkpointing,
+        "share_prefixes": model.share_prefixes,
         "compute_dtype": None if model.compute_dtype == "same" else model.compute_dtype,
     }
 

@@ -66,8 +66,13 @@ class Batch:
     """[T] `Role` of each, on the CPU"""
 
 
-def make_batch(samples: Sequence[TrainingSample], device: torch.device) -> Batch:
-    """The samples as tensors: tokens and positions on the device, weights where they are read."""
+def make_batch(
+    samples: Sequence[TrainingSample], device: torch.device, share: bool = False
+) -> Batch:
+    """The samples as tensors: tokens and positions on the device, weights where they are read.
+
+    `share`: what their base rows have in common is computed once; see `pack`.
+    """
     policy_weights, target_weights = (
         stream(samples, name) for name in ("policy_weights", "target_weights")
     )
@@ -77,7 +82,7 @@ def make_batch(samples: Sequence[TrainingSample], device: torch.device) -> Batch
     zero_advantage = torch.tensor([s.zero_advantage for s in samples]).repeat_interleave(lengths)
     has_reference = any(s.ref_logprobs for s in samples)
     return Batch(
-        pack([s.token_ids for s in samples], device),
+        pack([s.token_ids for s in samples], device, share, [s.base_length for s in samples]),
         torch.cat([actions, targets]).to(device),
         ActionStream(
             policy_weights[actions],

@@ -73,7 +73,7 @@ def prediction_nll(
     counted = policy.num_forwards, policy.num_rows
     total, count = 0.0, 0
     for members in micro_batches([s for s in samples if s.has_weight], max_tokens):
-        batch = make_batch(members, policy.device)
+        batch = make_batch(members, policy.device, policy.share_prefixes)
         logprobs, _ = policy.logprobs(batch.packed, batch.positions)
         total, count = total - float(logprobs.double().sum()), count + len(logprobs)
     policy.num_forwards, policy.num_rows = counted

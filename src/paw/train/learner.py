@@ -165,7 +165,7 @@ class Learner:
         prediction_gradient: list[Tensor] | None = None
         weighted = [s for s in samples if s.has_weight] or samples[:1]
         for members in micro_batches(weighted, self.limit.tokens):
-            batch = make_batch(members, self.policy.device)
+            batch = make_batch(members, self.policy.device, self.policy.share_prefixes)
             policy_loss, wm_loss = self._losses(batch, statistics)
             if diagnose and len(batch.target_weights):
                 parameters = self.policy.parameters()
@@ -185,7 +185,8 @@ class Learner:
         valued = [s for s in samples if s.value_positions]
         for members in micro_batches(valued, self.limit.tokens):
             # Appended targets stand behind every value and would only cost time.
-            packed = pack([s.token_ids[: s.base_length] for s in members], device)
+            rows = [s.token_ids[: s.base_length] for s in members]
+            packed = pack(rows, device, self.critic.share_prefixes)
             offsets = zip(members, packed.boundaries, strict=False)
             positions = [offset + p for s, offset in offsets for p in s.value_positions]
             values = self.critic.values(packed, torch.tensor(positions, device=device))
@@ -209,6 +210,7 @@ class Learner:
         wm_loss = objective.weighted_sum(prediction, batch.target_weights.to(logprobs))
         statistics.add(
             tokens=len(batch.packed.token_ids),
+            computed=batch.packed.num_computed,
             entropy=entropy[:count].sum(),
             action_tokens=count,
             target_tokens=len(batch.target_weights),

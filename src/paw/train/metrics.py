@@ -69,6 +69,7 @@ def learning_metrics(
         "wm/changed_target_fraction": targets.changed_fraction,
         "wm/most_common_target_fraction": max(times.values()) / times.total() if times else None,
         "tokens/trained": total("tokens"),
+        "tokens/computed": total("computed"),
     }
     if "ref_kl" in sums:
         metrics["policy/ref_kl"] = mean("ref_kl", "action_tokens")

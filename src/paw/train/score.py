@@ -128,7 +128,7 @@ def score_actions(
     logprobs: dict[int, list[float]] = {}
     entropies: dict[int, list[float]] = {}
     for batch in micro_batches(rows, max_tokens):
-        packed = pack([r.token_ids for r in batch], policy.device)
+        packed = pack([r.token_ids for r in batch], policy.device, policy.share_prefixes)
         spans, positions = [], []
         for row, offset in zip(batch, packed.boundaries, strict=False):
             ends = zip(row.transitions, row.action_starts, row.action_ends, strict=True)
@@ -149,7 +149,7 @@ def score_prompts(critic: Critic, rows: Sequence[Row], max_tokens: int) -> Tenso
     """The critic's value of each transition's prompt: [P] float64."""
     values: dict[int, float] = {}
     for batch in micro_batches(rows, max_tokens):
-        packed = pack([r.token_ids for r in batch], critic.device)
+        packed = pack([r.token_ids for r in batch], critic.device, critic.share_prefixes)
         offsets = zip(batch, packed.boundaries, strict=False)
         positions = [offset + start - 1 for r, offset in offsets for start in r.action_starts]
         found = critic.values(packed, torch.tensor(positions, device=critic.device))
