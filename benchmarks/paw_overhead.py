@@ -142,7 +142,7 @@ def expert_episode(session: Session, task: Task, group: int, index: int) -> Traj
         dialogue.observe(observation.text, observation.commands)
         prompt, command = dialogue.prompt(), expert.act(observation)
         response = f"<think></think><action>{command}</action>"
-        ids = (*serializer.encode(response), serializer.format.end_of_turn)
+        ids = serializer.format.response(response)
         action = SampledAction(ids, (0.0,) * len(ids), None, finished=True)
         result = environment.step(command)
         move = Move(action, response, command, result, valid=True, penalty=0.0)

@@ -85,6 +85,9 @@ class Transition:
     """o_{t+1}; None where there is none (after a final answer): then no candidate for Eq. 4."""
     next_observation_ids: tuple[int, ...]
     """[O] target tokens of o_{t+1}, at most `max_observation_tokens`."""
+    next_header_ids: tuple[int, ...] = ()
+    """[H] the header before o_{t+1} where its end is one token with that text's beginning, which
+    is then the target's first; () where the header is the usual one."""
     num_cut_tokens: int = 0
     """Target tokens that `max_observation_tokens` cut off."""
     prompt_cut_tokens: int = 0

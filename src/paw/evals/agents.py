@@ -18,7 +18,7 @@ from paw.evals.endpoint import Message
 from paw.evals.replies import Reply
 from paw.style import Style
 from paw.text import prompts
-from paw.text.parse import Parsed, parse_response
+from paw.text.parse import THINK_TAG, Parsed, parse_response, read_thought
 from paw.text.prompts import Seen
 from paw.types import Task
 
@@ -103,11 +103,12 @@ class Plain:
         """With the reasoning that a server keeps apart, or whose opening tag it put in its prompt,
         back in its tags: the `tags` format asks for it."""
         text = reply.text
-        if "<think>" in text:
-            return text
-        if "</think>" in text:
-            return f"<think>{text}"
-        return f"<think>{reply.reasoning}</think>{text}" if reply.reasoning else text
+        tag = THINK_TAG.search(text)
+        if tag is not None:
+            return f"<think>{text}" if tag[1] else text
+        # What the server took out stays in its one block, whatever tags it has itself.
+        reasoning = THINK_TAG.sub("", reply.reasoning)
+        return f"<think>{reasoning}</think>{text}" if reasoning else text
 
     def parse(self, response: str) -> Parsed:
         """As in training."""
@@ -146,9 +147,7 @@ class React:
 
     def response(self, reply: Reply) -> str:
         """Without the model's own reasoning, and cut where it goes on to invent an observation."""
-        if "<think>" in reply.text and "</think>" not in reply.text:
-            return ""
-        text = reply.text.rpartition("</think>")[2]
+        text = "".join(read_thought(reply.text).said)
         invented = INVENTED.search(text)
         return (text[: invented.start()] if invented else text).strip()
 
@@ -192,7 +191,7 @@ def reflection_messages(
 
 def reflection_text(reply: Reply) -> str:
     """The reflection in a reply, without the model's own reasoning."""
-    return reply.text.rpartition("</think>")[2].strip()
+    return "".join(read_thought(reply.text).said).strip()
 
 
 def expert_example(source: TaskSource, kind: str, max_turns: int, avoid: frozenset[str]) -> str:

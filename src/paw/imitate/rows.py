@@ -28,7 +28,7 @@ def demonstration_rows(
     for observation, response, imitated in turns:
         dialogue.observe(observation.text, observation.commands)
         prompt = dialogue.prompt()
-        tokens = (*serializer.encode(response), serializer.format.end_of_turn)
+        tokens = serializer.format.response(response)
         action = SampledAction(tokens, (), None, finished=True)
         ids += prompt.context_ids
         roles += prompt.context_roles
@@ -42,10 +42,10 @@ def demonstration_rows(
             ids, roles, weights = [], [], []
     if not serializer.append:
         return rows
-    last = demonstration.observations[-1].text
-    if share and last:
-        scaffold = serializer.to_user(action)
-        target = serializer.encode(last)
+    last = demonstration.observations[-1]
+    if share and last.text:
+        target = serializer.encode(last.text)
+        scaffold = serializer.to_user(action, serializer.header(last.text))
         ids += [*scaffold, *target]
         roles += [int(Role.SCAFFOLD)] * len(scaffold) + [int(Role.OBSERVATION)] * len(target)
         weights += [0.0] * len(scaffold) + [share] * len(target)

@@ -214,8 +214,8 @@ def make_transition(
     serializer: Serializer, prompt: Prompt, observation: Observation, move: Move
 ) -> Transition:
     """The record of one turn; an empty next observation is none."""
-    text = move.result.observation.text
-    target, num_cut = serializer.target(text) if text else ((), 0)
+    text, commands = move.result.observation.text, move.result.observation.commands
+    target, num_cut = serializer.target(text, commands) if text else ((), 0)
     return Transition(
         context_ids=prompt.context_ids,
         context_roles=prompt.context_roles,
@@ -228,6 +228,7 @@ def make_transition(
         observation=observation.text,
         next_observation=text or None,
         next_observation_ids=target,
+        next_header_ids=serializer.header(text, commands) if target else (),
         num_cut_tokens=num_cut,
         prompt_cut_tokens=prompt.num_cut_tokens,
         commands=observation.commands,

@@ -7,20 +7,23 @@ it is the conversation with its middle left out; in the `tags` format one user t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from sys import getsizeof
 
 from transformers import PreTrainedTokenizerBase
 
 from paw.errors import UserError
 from paw.style import Style
 from paw.text import prompts
-from paw.text.parse import Parsed, parse_response
+from paw.text.cache import ByteCache
+from paw.text.encode import Turn
+from paw.text.fidelity import check_fidelity
+from paw.text.parse import Parsed, parse_response, write_response
 from paw.text.prompts import Seen, Span
 from paw.text.turns import TurnFormat, turn_format
 from paw.types import Role, SampledAction, Task
 
-RoledTokens = tuple[tuple[int, ...], tuple[int, ...]]
-"""(token ids, a Role per token)"""
+CACHE_BYTES = 64 << 20
+"""Of turns encoded before: environments repeat themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Prompt:
     """Its part that is new since the last action (`append`), or all of it (`window`)."""
     context_roles: tuple[int, ...]
     num_cut_tokens: int
-    """RoledTokens that `max_prompt_tokens` cut out of the middle."""
+    """Tokens that `max_prompt_tokens` cut out of the middle."""
 
 
 class Serializer:
@@ -47,6 +50,10 @@ class Serializer:
         history_turns: earlier turns in a `window` prompt.
         max_prompt_tokens: longer prompts are cut in the middle.
         max_observation_tokens: longer targets are cut at the end.
+
+    Raises:
+        UserError: a chat template whose conversations cannot be made turn by turn, or a prompt
+            limit below what it takes itself.
     """
 
     def __init__(
@@ -61,11 +68,13 @@ class Serializer:
         max_observation_tokens: int,
     ) -> None:
         self.tokenizer = tokenizer
-        self._encode = lru_cache(maxsize=20_000)(self._tokenise)  # environments repeat themselves
-        self.format: TurnFormat = turn_format(tokenizer)
-        self.style = style
         self.append = context == "append"
         self.tags = response_format == "tags"
+        one_turn = self.tags and not self.append
+        self.format: TurnFormat = turn_format(tokenizer, one_turn)
+        check_fidelity(tokenizer, self.format, _answers(response_format, style), one_turn)
+        self._turn = ByteCache(self._encoded, _num_bytes, CACHE_BYTES)
+        self.style = style
         self.response_format = response_format
         self.history_turns = history_turns
         self.max_prompt_tokens = max_prompt_tokens
@@ -77,31 +86,52 @@ class Serializer:
                 f"{shortest} tokens"
             )
 
+    def _encoded(self, first: bool, *spans: Span) -> Turn:
+        return self.format.turn(first, spans)
+
+    def turn(self, first: bool, spans: Sequence[Span]) -> Turn:
+        """A user turn as the template shows it: the first, or one behind an action."""
+        return self._turn(first, *spans)
+
     def encode(self, text: str) -> tuple[int, ...]:
-        """Environment text: control tokens spelled out in it stay text."""
-        return self._encode(text)
+        """Environment text as in a later turn: control tokens spelled out in it stay text."""
+        return self.turn(False, (Span(text),)).ids
 
-    def _tokenise(self, text: str) -> tuple[int, ...]:
-        encoding = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return tuple(encoding["input_ids"])
+    def to_user(self, action: SampledAction, header: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Scaffold from the end of an action to the next user text; closes a cut action's turn.
 
-    def spans(self, spans: Sequence[Span]) -> RoledTokens:
-        """RoledTokens of a user turn's spans."""
-        pieces = [(self.encode(s.text), int(s.role)) for s in spans]
-        ids = tuple(i for piece, _ in pieces for i in piece)
-        return ids, tuple(role for piece, role in pieces for _ in piece)
-
-    def to_user(self, action: SampledAction) -> tuple[int, ...]:
-        """Scaffold from the end of an action to the next user text; closes a cut action's turn."""
-        end = self.format.end_of_turn
+        Args:
+            action: what stands before it.
+            header: of that text, where it is not the usual one.
+        """
+        end, header = self.format.end_of_turn, header or self.format.to_user
         closed = bool(action.token_ids) and action.token_ids[-1] in self.format.end_ids
-        return self.format.to_user if closed else (end, *self.format.to_user)
+        return header if closed else (end, *header)
 
-    def target(self, next_observation: str) -> tuple[tuple[int, ...], int]:
-        """Target tokens of o_{t+1}, and how many more `max_observation_tokens` cut off."""
-        ids = self.encode(next_observation)
-        kept = ids[: self.max_observation_tokens]
-        return kept, len(ids) - len(kept)
+    def target(
+        self, next_observation: str, commands: Sequence[str] = ()
+    ) -> tuple[tuple[int, ...], int]:
+        """Target tokens of o_{t+1}, and how many more `max_observation_tokens` cut off.
+
+        Args:
+            next_observation: its text.
+            commands: admissible then; the `tags` format shows them behind it.
+        """
+        turn = self._next_turn(next_observation, commands)
+        count = turn.roles.count(int(Role.OBSERVATION))
+        kept = turn.ids[: min(count, self.max_observation_tokens)]
+        return kept, count - len(kept)
+
+    def header(self, next_observation: str, commands: Sequence[str] = ()) -> tuple[int, ...]:
+        """The header before o_{t+1}; () where it is the usual one. Another where its end is one
+        token with the observation's beginning."""
+        before = self._next_turn(next_observation, commands).before
+        return () if before == self.format.to_user else before
+
+    def _next_turn(self, text: str, commands: Sequence[str]) -> Turn:
+        """A later turn as a growing conversation has it; a window's target stands alone."""
+        shown = commands if self.append else ()
+        return self.turn(False, prompts.turn(self.style, self.tags, text, shown))
 
     def response(self, action: SampledAction) -> str:
         """An action as people read it, without its end-of-turn token."""
@@ -116,7 +146,8 @@ class Serializer:
 
     def parse(self, response: str) -> Parsed:
         """The command in a response."""
-        return parse_response(response, self.response_format, self.style)
+        opened = self.format.opens_thinking
+        return parse_response(response, self.response_format, self.style, opened)
 
     def dialogue(self, task: Task) -> "Dialogue":
         """A new episode of `task`."""
@@ -155,12 +186,12 @@ class Dialogue:
         """`append`: the tokens between the last action and the next."""
         s, (text, commands) = self._serializer, self._observations[-1]
         if not self._actions:
-            spans = prompts.opening(s.style, s.tags, self._task, text, commands)
-            before = s.format.opening
+            turn = s.turn(True, prompts.opening(s.style, s.tags, self._task, text, commands))
+            before = turn.before
         else:
-            spans = prompts.turn(s.style, s.tags, text, commands)
-            before = s.to_user(self._actions[-1][0])
-        return self._fit(before, s.spans(spans), s.format.to_policy)
+            turn = s.turn(False, prompts.turn(s.style, s.tags, text, commands))
+            before = s.to_user(self._actions[-1][0], turn.before)
+        return self._fit(before, turn.ids, turn.roles, turn.after)
 
     def _window(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """`window`: a whole prompt; all of it is context."""
@@ -170,29 +201,32 @@ class Dialogue:
         if s.tags:
             history = [Seen(o, command) for (o, _), (_, command) in recent]
             prompt = prompts.window(s.style, self._task, history, len(past), text, commands)
-            body = s.encode(prompt)
-        else:
-            body = self._shortened(recent, text)
-        context = (body, (int(Role.CONTEXT),) * len(body))
-        return self._fit(s.format.opening, context, s.format.to_policy)
+            turn = s.turn(True, (Span(prompt),))
+            return self._fit(turn.before, turn.ids, turn.roles, turn.after)
+        return self._shortened(recent, text)
 
-    def _shortened(self, recent: list, text: str) -> tuple[int, ...]:
+    def _shortened(self, recent: list, text: str) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """The conversation without its middle: first observation, last actions and observations."""
-        s = self._serializer
-        ids = list(s.encode(self._observations[0][0]))
+        s, first = self._serializer, self._observations[0][0]
+        alone = self._actions and not recent  # no history wanted: the observation alone follows
+        spans = (Span(first), Span("\n" + text)) if alone else (Span(first),)
+        turn = s.turn(True, spans)
+        before, ids = turn.before, [*turn.ids]
         shown = [o for (o, _), _ in recent[1:]] + [text] * bool(recent)
         for (_, (action, _)), observation in zip(recent, shown, strict=True):
-            ids += [*s.format.to_policy, *action.token_ids, *s.to_user(action)]
-            ids += s.encode(observation)
-        if self._actions and not recent:  # no history wanted: the observation alone follows
-            ids += s.encode("\n" + text)
-        return tuple(ids)
+            ids += [*turn.after, *action.token_ids]
+            turn = s.turn(False, (Span(observation),))
+            ids += [*s.to_user(action, turn.before), *turn.ids]
+        return self._fit(before, tuple(ids), (int(Role.CONTEXT),) * len(ids), turn.after)
 
     def _fit(
-        self, before: tuple[int, ...], body: RoledTokens, after: tuple[int, ...]
+        self,
+        before: tuple[int, ...],
+        ids: tuple[int, ...],
+        roles: tuple[int, ...],
+        after: tuple[int, ...],
     ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """Put scaffold around a turn; cut the middle of a turn longer than the prompt limit."""
-        ids, roles = body
         room = self._serializer.max_prompt_tokens - len(before) - len(after)
         cut = max(0, len(ids) - room)
         if cut:
@@ -202,3 +236,16 @@ class Dialogue:
         scaffold = int(Role.SCAFFOLD)
         roles = (scaffold,) * len(before) + roles + (scaffold,) * len(after)
         return before + ids + after, roles, cut
+
+
+def _answers(response_format: str, style: Style) -> tuple[str, str]:
+    """Responses such as a policy writes, without and with a thought."""
+    plain = write_response("go to shelf 1", response_format, style)
+    thought = plain.replace("<think></think>", "<think>\nWhere is it?\n</think>\n\n")
+    return plain, thought
+
+
+def _num_bytes(key: Sequence, turn: Turn) -> int:
+    """About what a turn takes: a token is an integer of 32 bytes and two pointers."""
+    num_tokens = len(turn.before) + 2 * len(turn.ids) + len(turn.after)
+    return 1000 + sum(getsizeof(span.text) for span in key[1:]) + 40 * num_tokens

@@ -7,7 +7,7 @@ from functools import cache
 
 from paw.style import Style
 
-THINK = re.compile(r"<think>.*?</think>", re.DOTALL)
+THINK_TAG = re.compile(r"<\s*(/?)\s*think\s*>", re.IGNORECASE)
 OTHERS_TEXT = re.compile(
     r"<information>|^\s*(?:Observation|User|Environment)\s*:|^(?:user|tool|observation)\s*$",
     re.MULTILINE,
@@ -24,19 +24,67 @@ class Parsed:
     """A malformed response is an invalid turn, never an exception."""
 
 
-def parse_response(response: str, response_format: str, style: Style) -> Parsed:
-    """Read the command out of a response.
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What of a response is reasoning, and what is not."""
+
+    said: tuple[str, ...]
+    """The pieces behind the first think block that stand in none; the whole response where there
+    is no block."""
+    closed: bool
+    """There is a block, and it was closed."""
+    is_open: bool
+    """The last block was not closed: what follows it is reasoning to the end."""
+
+
+def read_thought(response: str, opened: bool = False) -> Thought:
+    """Find the think blocks of a response, nested ones and those that were cut too.
+
+    A closing tag without an opening one ends a block that began before the response.
+
+    Args:
+        response: as the policy wrote it.
+        opened: the prompt ended inside a block.
+    """
+    said: list[str] = []
+    depth, start, seen, closed = int(opened), 0, opened, False
+    for tag in THINK_TAG.finditer(response):
+        closes = bool(tag[1])
+        if opened and not closes and not response[: tag.start()].strip():
+            continue  # the prompt's tag once more
+        if closes and not depth:
+            said = []
+        elif seen and not depth:
+            said.append(response[start : tag.start()])
+        depth = max(depth - 1, 0) if closes else depth + 1
+        closed |= closes and not depth
+        start, seen = tag.end(), True
+    if not depth:
+        said.append(response[start:])
+    return Thought(tuple(said), closed, is_open=depth > 0)
+
+
+def parse_response(
+    response: str, response_format: str, style: Style, opened: bool = False
+) -> Parsed:
+    """Read the command out of a response. Nothing inside a think block is one, closed or not.
 
     `tags`: the first complete pair of the style's tags behind the reasoning, which the style may
-    require; in the paper's format <think>…</think> then <action>…</action>. `command`: the whole
-    response, stripped.
+    require; in the paper's format <think>…</think> then <action>…</action>. `command`: all that
+    stands behind the reasoning, stripped; the whole response where there is none.
+
+    Args:
+        response: as the policy wrote it.
+        response_format: "tags" or "command".
+        style: of the environment.
+        opened: the prompt ended inside a think block.
     """
+    thought = read_thought(response, opened)
     if response_format == "command":
-        return _parsed(response.strip(), style)
-    thought = THINK.search(response)
-    if thought is None and style.needs_reasoning:
+        return _parsed("".join(thought.said).strip(), style)
+    if style.needs_reasoning and not thought.closed:
         return Parsed("", False)
-    found = _pair(style.tags).search(response, thought.end() if thought else 0)
+    found = next(filter(None, map(_pair(style.tags).search, thought.said)), None)
     if found is None:
         return Parsed("", False)
     return _parsed(found[0] if style.keeps_tags else found[2].strip(), style)
@@ -52,7 +100,10 @@ def write_response(command: str, response_format: str, style: Style) -> str:
 
 
 def writes_observation(
-    response: str, token_ids: Sequence[int], header_ids: Set[int] = frozenset()
+    response: str,
+    token_ids: Sequence[int],
+    header_ids: Set[int] = frozenset(),
+    header_text: str = "",
 ) -> bool:
     """Role confusion: the policy goes on with what only the environment says.
 
@@ -60,8 +111,11 @@ def writes_observation(
         response: the action as text.
         token_ids: [A] the action as sampled.
         header_ids: control tokens of the header before an observation.
+        header_text: that header, where it is text and no control token.
     """
-    return not header_ids.isdisjoint(token_ids) or OTHERS_TEXT.search(response) is not None
+    if not header_ids.isdisjoint(token_ids) or (header_text and header_text in response):
+        return True
+    return OTHERS_TEXT.search(response) is not None
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The token pieces that a chat template puts around turns, found once per tokenizer.
+"""The pieces that a chat template puts around turns, found once per tokenizer.
 
 A conversation is built piece by piece, so that every token's role is known where it is made and
 sampled action tokens are never decoded and tokenised again:
@@ -6,18 +6,43 @@ sampled action tokens are never decoded and tokenised again:
     opening | user text | to_policy | action … end_of_turn | to_user | user text | to_policy | …
 """
 
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from paw.errors import UserError
+from paw.text.encode import Edge, Encoder, Turn, control_tokens, tokens
+from paw.text.parse import THINK_TAG, read_thought
+from paw.text.prompts import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What the template puts around turns, as text."""
+
+    opening: str
+    to_policy: str
+    end_of_turn: str
+    to_user: str
+    lead: str = ""
+    """White space before a response, which the policy writes itself (Mistral)."""
+    tail: str = ""
+    """The same between a response and its end-of-turn token (Llama 2)."""
+    trim_user: str = ""
+    """What is taken off the ends of a user's text: a key of `TRIMS`."""
+    trim_response: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnFormat:
-    """Token ids around turns; all SCAFFOLD except the end-of-turn token, which is sampled."""
+    """Token ids around turns; all SCAFFOLD except the end-of-turn token, which is sampled.
+
+    Where a text's first or last characters are one token with the scaffold beside them, that token
+    is the text's, and the scaffold around it (`turn`) is another than these.
+    """
 
     opening: tuple[int, ...]
     """Before the first user text (start token, default system prompt, user header)."""
@@ -29,82 +54,188 @@ class TurnFormat:
     """From the end-of-turn token to the next user text: the header before an observation."""
     end_ids: tuple[int, ...]
     """Tokens at which sampling stops."""
-    header_ids: frozenset[int] = frozenset()
+    header_ids: frozenset[int]
     """Control tokens of the header before an observation; in an action they are role confusion."""
+    header_text: str
+    """What marks that header as text, as "[INST]"; empty where nothing but its words does."""
+    opens_thinking: bool
+    """A prompt ends inside a think block: a response begins with reasoning."""
+    pieces: Pieces
+    edges: "Edges"
+    encoder: Encoder
+
+    def turn(self, first: bool, spans: Sequence[Span]) -> Turn:
+        """A user turn: the first of a conversation, or one behind an end-of-turn token."""
+        left = self.edges.opening if first else self.edges.to_user
+        return self.encoder.turn(left, self._trimmed(spans), self.edges.to_policy)
+
+    def response(self, text: str) -> tuple[int, ...]:
+        """`text` as the policy would write it, with its end-of-turn token. Its think tags may be
+        control tokens, nothing else of it."""
+        text = TRIMS[self.pieces.trim_response](text)
+        if self.opens_thinking and (tag := THINK_TAG.match(text)) and not tag[1]:
+            text = text[tag.end() :]  # the prompt has it
+        left, ids = self.edges.response, ()
+        text, start = f"{self.pieces.lead}{text}{self.pieces.tail}", 0
+        for tag in THINK_TAG.finditer(text):
+            token = self.edges.think_tags.get(tag[0])
+            if token is not None:
+                ids += (*self.encoder.between(left, text[start : tag.start()], token), *token.ids)
+                left, start = token, tag.end()
+        end = self.edges.end_of_turn
+        return (*ids, *self.encoder.between(left, text[start:], end), self.end_of_turn)
+
+    def _trimmed(self, spans: Sequence[Span]) -> Sequence[Span]:
+        """Spans as the template shows them."""
+        whole = "".join(span.text for span in spans)
+        kept = TRIMS[self.pieces.trim_user](whole)
+        if kept == whole:
+            return spans
+        first = whole.find(kept)
+        stop, start, shown = first + len(kept), 0, []
+        for span in spans:
+            end = start + len(span.text)
+            shown.append(Span(whole[max(start, first) : min(end, stop)], span.role))
+            start = end
+        return shown
 
 
-PLAIN = ("", "\nAction:", "\nObservation: ")
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """What stands left or right of a text, by what it is."""
+
+    opening: Edge
+    to_user: Edge
+    to_policy: Edge
+    response: Edge
+    """Left of a response."""
+    end_of_turn: Edge
+    think_tags: dict[str, Edge]
+    """Think tags that are tokens of their own."""
+
+
+PLAIN = "", "\nAction:", "\nObservation: "
 """opening, to_policy, to_user of models without a chat template; actions end with the EOS token."""
 ONE_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 """Before a template that writes today's date (Llama 3.2, which falls back to this one): a run that
 goes on tomorrow, and an evaluation next week, have the same prompts."""
+TRIMS: dict[str, Callable[[str], str]] = {
+    "": lambda text: text,
+    "strip": str.strip,
+    "lstrip": str.lstrip,
+    "rstrip": str.rstrip,
+    "strip lines": lambda text: text.strip("\n"),
+    "lstrip lines": lambda text: text.lstrip("\n"),
+    "rstrip lines": lambda text: text.rstrip("\n"),
+}
+FIRST, ACTION, SECOND = "FIRSTUSER", "POLICYACTION", "SECONDUSER"
 
 
-def turn_format(tokenizer: PreTrainedTokenizerBase) -> TurnFormat:
+def turn_format(tokenizer: PreTrainedTokenizerBase, one_turn: bool = False) -> TurnFormat:
     """Split the tokenizer's own chat template into pieces, and check that they make up the whole.
+
+    Args:
+        tokenizer: of the policy.
+        one_turn: prompts are a single user turn: earlier responses may be rendered otherwise than
+            the one to sample begins.
 
     Raises:
         UserError: a template that is not made of such pieces, or no end-of-turn token.
     """
+    pieces = _pieces(tokenizer, one_turn)
+    end = cast(int, tokenizer.convert_tokens_to_ids(pieces.end_of_turn))
     eos = cast(int | None, tokenizer.eos_token_id)
-    start = cast(int | None, tokenizer.bos_token_id)
+    scaffold = (pieces.opening, pieces.to_policy, pieces.to_user)
+    encoder = Encoder(tokenizer, control_tokens(tokenizer, scaffold, end))
+    added = tokenizer.added_tokens_decoder
+    edges = Edges(
+        opening=encoder.left(pieces.opening),
+        to_user=encoder.left(pieces.to_user, behind=pieces.end_of_turn),
+        to_policy=encoder.right(pieces.to_policy),
+        response=encoder.left(pieces.to_policy),
+        end_of_turn=encoder.token(end),
+        think_tags={
+            t.content: encoder.token(i) for i, t in added.items() if THINK_TAG.fullmatch(t.content)
+        },
+    )
+    first = encoder.turn(edges.opening, [Span(FIRST)], edges.to_policy)
+    later = encoder.turn(edges.to_user, [Span(SECOND)], edges.to_policy)
+    end_ids = (end,) if eos in (None, end) else (end, eos)
+    return TurnFormat(
+        opening=first.before,
+        to_policy=later.after,
+        end_of_turn=end,
+        to_user=later.before,
+        end_ids=end_ids,
+        header_ids=encoder.control.intersection(later.before).difference(end_ids),
+        header_text=_header_text(edges.to_user.text) if tokenizer.chat_template else "",
+        opens_thinking=read_thought(pieces.to_policy).is_open,
+        pieces=pieces,
+        edges=edges,
+        encoder=encoder,
+    )
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, one_turn: bool) -> Pieces:
+    eos = cast(str | None, tokenizer.eos_token)
     if tokenizer.chat_template is None:
         if eos is None:
             raise UserError("the tokenizer has neither a chat template nor an EOS token")
-        opening, to_policy, to_user = (tuple(_ids(tokenizer, text)) for text in PLAIN)
-        first = () if start is None else (start,)
-        return TurnFormat(first + opening, to_policy, eos, to_user, (eos,))
-
-    first, action, second = "FIRSTUSER", "POLICYACTION", "SECONDUSER"
-    whole = _render(tokenizer, first, action, second)
-    opening, rest = _split(whole, first)
-    to_policy, rest = _split(rest, action)
-    after_action, last = _split(rest, second)
-    ids = _ids(tokenizer, after_action)
-    control = {eos, *cast(PreTrainedTokenizerFast, tokenizer).get_added_vocab().values()}
-    if not ids or ids[0] not in control:
-        raise UserError("chat template: the policy's turn does not end with a control token")
-    end_ids = (ids[0],) if eos in (None, ids[0]) else (ids[0], eos)
-    special = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    pieces = TurnFormat(
-        opening=tuple(_ids(tokenizer, opening)),
-        to_policy=tuple(_ids(tokenizer, to_policy)),
-        end_of_turn=ids[0],
-        to_user=tuple(ids[1:]),
-        end_ids=end_ids,
-        header_ids=frozenset(special.intersection(ids).difference(end_ids)),
-    )
-    if last != to_policy:
+        opening, to_policy, to_user = PLAIN
+        return Pieces(str(tokenizer.bos_token or "") + opening, to_policy, eos, to_user)
+    whole = render(tokenizer, (FIRST, ACTION, SECOND))
+    opening, rest = _split(whole, FIRST)
+    earlier, rest = _split(rest, ACTION)
+    after_action, last = _split(rest, SECOND)
+    lead = earlier[len(last) :] if earlier.startswith(last) else ""
+    alike = earlier == last + lead and not lead.strip()
+    if not alike and not (one_turn and last.startswith(earlier)):
         raise UserError(
             f"chat template: a reply to sample begins with {last!r}, an earlier one with "
-            f"{to_policy!r}; PaW needs both alike, so none that opens <think> itself fits"
+            f"{earlier!r}; PaW needs both alike, so none that opens <think> itself fits, but for "
+            "rollout.context = 'window' with rollout.response_format = 'tags': one turn a prompt"
         )
     other = ("Look around.", "go to shelf 1", "Nothing happens.")
-    built = opening + other[0] + to_policy + other[1] + after_action + other[2] + last
-    if built != _render(tokenizer, *other):
+    built = opening + other[0] + earlier + other[1] + after_action + other[2] + last
+    if built != render(tokenizer, other):
         raise UserError(
             "chat template: a turn's text changes the text around it; PaW needs a template that "
             "renders turns one after the other"
         )
-    return pieces
+    tail, end_of_turn, to_user = _end_of_turn(tokenizer, after_action)
+    probe = " \n X \n "
+    shown = render(tokenizer, (probe, ACTION, SECOND))
+    user = shown.removeprefix(opening).partition(earlier + ACTION)[0]
+    shown = render(tokenizer, (FIRST, probe, SECOND))
+    action = shown.removeprefix(opening + FIRST + earlier).partition(after_action + SECOND)[0]
+    return Pieces(
+        opening, last, end_of_turn, to_user, lead, tail, _trim(probe, user), _trim(probe, action)
+    )
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, first: str, action: str, second: str) -> str:
-    messages = [
-        {"role": "user", "content": first},
-        {"role": "assistant", "content": action},
-        {"role": "user", "content": second},
-    ]
+def render(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str]) -> str:
+    """The template's text of user, policy, user, … up to where the policy writes next."""
+    return cast(str, _templated(tokenizer, contents, tokenize=False))
+
+
+def render_ids(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str]) -> list[int]:
+    """The same as token ids."""
+    return cast(list[int], _templated(tokenizer, contents, tokenize=True))
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str], tokenize: bool) -> Any:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
     try:
-        text = tokenizer.apply_chat_template(
+        return tokenizer.apply_chat_template(
             messages,
             chat_template=ONE_DAY + tokenizer.get_chat_template(),
-            tokenize=False,
+            tokenize=tokenize,
+            return_dict=False,
             add_generation_prompt=True,
         )
     except TemplateError as error:
         raise UserError(f"chat template: it cannot be rendered: {error}") from error
-    return str(text)
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:
@@ -114,5 +245,26 @@ def _split(text: str, mark: str) -> tuple[str, str]:
     return before, after
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase, after_action: str) -> tuple[str, str, str]:
+    """What stands between a response and its end-of-turn token, that token, what follows it."""
+    added = tokenizer.added_tokens_decoder
+    found = next((t for t in tokens(tokenizer, after_action) if t[0] in added), None)
+    content = added[found[0]].content if found else ""
+    tail, token, to_user = after_action.partition(content)
+    if not token or tail.strip():
+        raise UserError("chat template: the policy's turn does not end with a control token")
+    return tail, token, to_user
+
+
+def _trim(text: str, shown: str) -> str:
+    """The name of what makes `shown` of `text`."""
+    for name, trim in TRIMS.items():
+        if trim(text) == shown:
+            return name
+    raise UserError(f"chat template: it shows the text {text!r} as {shown!r}")
+
+
+def _header_text(text: str) -> str:
+    """The text of a header, if it has more than the words and spaces that any text has."""
+    text = text.strip()
+    return text if any(not (c.isalnum() or c.isspace()) for c in text) else ""

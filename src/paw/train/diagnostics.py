@@ -14,6 +14,7 @@ from paw.model.policy import Policy
 from paw.text.dialogue import Serializer
 from paw.train.batching import make_batch, micro_batches
 from paw.train.judge import judge
+from paw.train.prediction.target import scaffold_before
 from paw.train.score import score_actions
 from paw.train.serialise import serialise
 from paw.train.session import Session
@@ -57,7 +58,11 @@ def true_targets(
     """The true next observations of the chosen transitions [P] bool."""
     return Targets(
         {
-            i: Target(t.next_observation_ids, 1.0, serializer.to_user(t.action))
+            i: Target(
+                t.next_observation_ids,
+                1.0,
+                scaffold_before(t.action, t.next_header_ids, serializer),
+            )
             for i, t in enumerate(transitions)
             if chosen[i]
         },

@@ -147,7 +147,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     if learned["wm/nll"] is not None:  # of the targets that were trained on
         diagnosed.pop("wm/nll", None)
     metrics = {
-        **rollout_metrics(groups, serializer.format.header_ids),
+        **rollout_metrics(groups, serializer.format.header_ids, serializer.format.header_text),
         **learned,
         "model/forwards": policy.num_rows / len(rows),
         "model/forward_calls": policy.num_forwards,

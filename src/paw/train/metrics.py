@@ -10,16 +10,18 @@ from paw.types import Columns, Group, Judgement, Targets, Transition
 
 
 def rollout_metrics(
-    groups: Sequence[Group], header_ids: Set[int] = frozenset()
+    groups: Sequence[Group], header_ids: Set[int] = frozenset(), header_text: str = ""
 ) -> dict[str, float | None]:
-    """What the policy did in the environments; `header_ids` as in `TurnFormat`."""
+    """What the policy did in the environments; the header's ids and text as in `TurnFormat`."""
     trajectories = [t for g in groups for t in g.trajectories]
     returns = [[t.return_ for t in g.trajectories if is_usable(t)] for g in groups]
     compared = [r for r in returns if len(r) > 1]
     usable = [t for t in trajectories if is_usable(t)]
     turns = [turn for t in usable for turn in t.transitions]
     count, num_turns = max(len(usable), 1), max(len(turns), 1)
-    confused = [writes_observation(t.response, t.action.token_ids, header_ids) for t in turns]
+    confused = [
+        writes_observation(t.response, t.action.token_ids, header_ids, header_text) for t in turns
+    ]
     return {
         "rollout/return_mean": sum(t.return_ for t in usable) / count,
         "rollout/success_rate": sum(t.success for t in usable) / count,

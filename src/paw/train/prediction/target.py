@@ -29,12 +29,23 @@ def choose_targets(
         return serializer.encode(transitions[index].observation)[: paw.max_observation_tokens]
 
     ids = TARGETS[paw.target](true, current, generator)
+    headers = {t.next_observation_ids: t.next_header_ids for t in transitions}
     targets = {}
     for i, target in ids.items():
         action = transitions[i].action if paw.condition == "action" else NOTHING
-        targets[i] = Target(target, weights[i] / len(target), serializer.to_user(action))
+        own = target == true[i]
+        header = transitions[i].next_header_ids if own else headers.get(target, ())
+        scaffold = scaffold_before(action, header, serializer)
+        targets[i] = Target(target, weights[i] / len(target), scaffold)
     changed = sum(ids[i] != true[i] for i in true)
     return Targets(targets, changed / len(true) if true else 0.0)
+
+
+def scaffold_before(
+    action: SampledAction, header: TokenIds, serializer: Serializer
+) -> tuple[int, ...]:
+    """What stands between an action and a target with that header; () is the usual one."""
+    return serializer.to_user(action, header) if header else serializer.to_user(action)
 
 
 def shuffled(

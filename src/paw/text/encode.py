@@ -1,0 +1,190 @@
+"""Text as the tokens that it has between the pieces of a chat template.
+
+A tokenizer splits a text by its neighbours: it may put "▁" before a first word, or make one token
+of two line breaks of which the template wrote the first. So a text is never encoded alone, but
+together with the template's text around it, up to the nearest control token on each side, where
+every tokenizer begins anew. An anchor, a token added to a copy of the tokenizer, stands for that
+control token; all control tokens spelled out in the text itself are text to the copy.
+"""
+
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence, Set
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from paw.errors import UserError
+from paw.text.parse import THINK_TAG
+from paw.text.prompts import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What stands on one side of a text."""
+
+    ids: tuple[int, ...] = ()
+    """Scaffold up to the nearest control token, that one included."""
+    text: str = ""
+    """Scaffold between that control token and the text."""
+    anchor: str = ""
+    """Stands for the control token; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A text with the scaffold around it."""
+
+    before: tuple[int, ...]
+    ids: tuple[int, ...]
+    """Every token with a character of the text in it, those that share some with the scaffold too."""
+    roles: tuple[int, ...]
+    """A Role per token of `ids`; a token of two spans is the first one's."""
+    after: tuple[int, ...]
+
+
+def tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int, int]]:
+    """(token id, first character, one past the last) of a text with its control tokens."""
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = cast(Any, found["input_ids"]), cast(Any, found["offset_mapping"])
+    return [(i, start, end) for i, (start, end) in zip(ids, offsets, strict=True)]
+
+
+class Encoder:
+    """Encodes texts between edges.
+
+    Args:
+        tokenizer: of the policy; it stays as it is.
+        control: ids of the added tokens that no text may become.
+
+    Raises:
+        UserError: a tokenizer without a fast form.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, control: Set[int]) -> None:
+        core = getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(core, Tokenizer):
+            raise UserError(
+                f"the tokenizer ({type(tokenizer).__name__}) has no fast form; PaW needs one that "
+                "has a tokenizer.json"
+            )
+        self.control = frozenset(control)
+        self._tokenizer = tokenizer
+        self._added = tokenizer.added_tokens_decoder
+        self._core: Any = deepcopy(core)
+        self._core.post_processor = None
+        self._core.no_truncation()
+        self._core.no_padding()
+        self._core.add_special_tokens(
+            [AddedToken(self._added[i].content, special=True) for i in sorted(control)]
+        )
+        self._core.encode_special_tokens = True
+        self._anchors: dict[tuple[bool, bool, bool], str] = {}
+
+    def left(self, text: str, behind: str = "") -> Edge:
+        """The edge of scaffold `text` that stands before a text, itself right behind `behind`."""
+        whole, start = behind + text, len(behind)
+        found = tokens(self._tokenizer, whole)
+        last = max((k for k, (i, _, _) in enumerate(found) if i in self.control), default=-1)
+        if last < 0:
+            return Edge((), whole)
+        i, _, end = found[last]
+        ids = tuple(i for i, begin, _ in found[: last + 1] if begin >= start)
+        return Edge(ids, whole[end:], self._anchor(i))
+
+    def right(self, text: str) -> Edge:
+        """The edge of scaffold `text` that follows a text."""
+        found = tokens(self._tokenizer, text)
+        control = (k for k, (i, _, _) in enumerate(found) if i in self.control)
+        first = next(control, None)
+        if first is None:
+            return Edge((), text)
+        ids = tuple(i for i, _, _ in found[first:])
+        return Edge(ids, text[: found[first][1]], self._anchor(ids[0]))
+
+    def token(self, token_id: int) -> Edge:
+        """The edge of one added token."""
+        return Edge((token_id,), "", self._anchor(token_id))
+
+    def turn(self, left: Edge, spans: Sequence[Span], right: Edge) -> Turn:
+        """Spans one after the other between two edges."""
+        text = "".join(span.text for span in spans)
+        ids, starts, ends = self._between(left, text, right)
+        # Tokens that overlap the text; those of no characters at its ends are scaffold.
+        begin = done = bisect_right(ends, 0)
+        roles: list[int] = []
+        start = 0
+        for span in spans:
+            start += len(span.text)
+            upto = max(done, bisect_left(starts, start)) if span.text else done
+            roles += [int(span.role)] * (upto - done)
+            done = upto
+        before, after = (*left.ids, *ids[:begin]), (*ids[done:], *right.ids)
+        return Turn(before, tuple(ids[begin:done]), tuple(roles), after)
+
+    def between(self, left: Edge, text: str, right: Edge) -> tuple[int, ...]:
+        """What is written behind `left`, whose tokens stand already, up to `right`."""
+        ids, starts, ends = self._between(left, text, right)
+        begin = bisect_right(ends, 0)
+        if begin < len(ids) and starts[begin] < 0:  # one token with the scaffold: too late for it
+            ids, _, _ = self._between(Edge(anchor=right.anchor), text, right)
+            begin = 0
+        return tuple(ids[begin:])
+
+    def _between(
+        self, left: Edge, text: str, right: Edge
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Tokens from anchor to anchor, with their first characters and one past their last,
+        counted from the beginning of `text`."""
+        whole = f"{left.anchor}{left.text}{text}{right.text}{right.anchor}"
+        encoding = self._core.encode(whole, add_special_tokens=False)
+        first, stop = int(bool(left.anchor)), len(encoding.ids) - bool(right.anchor)
+        origin = len(left.anchor) + len(left.text)
+        offsets = encoding.offsets[first:stop]
+        starts, ends = [a - origin for a, _ in offsets], [b - origin for _, b in offsets]
+        return encoding.ids[first:stop], starts, ends
+
+    def _anchor(self, token_id: int) -> str:
+        """A token that takes white space and is found as this one does, of no text."""
+        like = self._added[token_id]
+        kind = (like.normalized, like.lstrip, like.rstrip)
+        if kind not in self._anchors:
+            # Drawn, so that no text can spell it.
+            content = "".join(chr(0xF0000 + byte) for byte in os.urandom(8))
+            self._core.add_tokens(
+                [AddedToken(content, normalized=kind[0], lstrip=kind[1], rstrip=kind[2])]
+            )
+            self._anchors[kind] = content
+        return self._anchors[kind]
+
+
+def control_tokens(
+    tokenizer: PreTrainedTokenizerBase, scaffold: Sequence[str], end: int
+) -> frozenset[int]:
+    """Added tokens that no text may become: special ones, think tags, and the template's own,
+    which need not be special. Words that a tokenizer has as added tokens are none.
+
+    Args:
+        tokenizer: of the policy.
+        scaffold: the template's pieces.
+        end: the end-of-turn token.
+    """
+    source = tokenizer.get_chat_template() if tokenizer.chat_template else ""
+    written = {i for text in scaffold for i, _, _ in tokens(tokenizer, text)}
+
+    def is_control(token_id: int, token: AddedToken) -> bool:
+        text = token.content.strip()
+        signs = [not (c.isalnum() or c.isspace()) for c in text]
+        if token.special or not text:
+            return token.special
+        if token_id in written:
+            return any(signs)
+        return signs[0] and signs[-1] and text in source
+
+    added = tokenizer.added_tokens_decoder
+    found = {i for i, token in added.items() if is_control(i, token)}
+    thinking = {i for i, token in added.items() if THINK_TAG.fullmatch(token.content.strip())}
+    return frozenset(found | thinking | {end})
