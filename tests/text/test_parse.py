@@ -6,6 +6,7 @@ from paw import envs
 from paw.style import Style
 from paw.text.parse import Parsed, parse_response, write_response, writes_observation
 
+Y = Parsed("y", True)
 GOOD = "<think>I need the mug.</think>\n<action>Go to Shelf 1</action>"
 
 
@@ -26,6 +27,23 @@ GOOD = "<think>I need the mug.</think>\n<action>Go to Shelf 1</action>"
         ),
         ("<answer>Ada</answer>", "search_qa", Parsed("<answer>Ada</answer>", True)),
         ("<search>no end</answer>", "search_qa", Parsed("", False)),
+        # What stands inside a think block is no command: cut, ...
+        ("<think>it could be <answer>Paris</answer> but I", "search_qa", Parsed("", False)),
+        ("<think>a</think> <think>b <action>x</action>", "x", Parsed("", False)),
+        # ... repeated, nested, ...
+        ("<think>a</think><think>b <action>x</action></think><action>y</action>", "x", Y),
+        ("<think>a<think>b</think><action>x</action></think><action>y</action>", "x", Y),
+        ("<think>a<think>b</think><action>x</action>", "x", Parsed("", False)),
+        ("<think>a</think><action>x<think></action></think><action>y</action>", "x", Y),
+        # ... spelled otherwise, ...
+        ("<THINK>a <action>x</action></Think ><action>y</action>", "x", Y),
+        ("< think\n>it is <answer>Paris</answer>", "search_qa", Parsed("", False)),
+        # ... or begun before the response.
+        ("it is <action>x</action></think><action>y</action>", "x", Y),
+        ("it is <action>x</action></think>", "x", Parsed("", False)),
+        # What stands behind a block is one, whatever follows.
+        ("<think>a</think><action>y</action><think>and <action>x</action>", "x", Y),
+        ("<think>a</think><action>y</action><think>b</think><action>x</action>", "x", Y),
     ],
 )
 def test_tags(response, environment, expected):
@@ -41,6 +59,49 @@ def test_command_format_takes_the_whole_response():
         "go to fridge 1", True
     )
     assert parse_response("  ", "command", style("household")) == Parsed("", False)
+
+
+@pytest.mark.parametrize(
+    ("response", "command"),
+    [
+        ("<think>Perhaps\ngo to bed 1</think>\n\nGo to fridge 1", "go to fridge 1"),
+        ("<think>go to fridge 1", ""),
+        ("go to bed 1</think>go to fridge 1", "go to fridge 1"),
+        ("<think>a<think>b</think>go to fridge 1", ""),
+        ("<think>a</think>go to fridge 1<think>b", "go to fridge 1"),
+    ],
+)
+def test_command_format_takes_what_stands_behind_the_reasoning(response, command):
+    assert parse_response(response, "command", style("household")) == Parsed(command, bool(command))
+
+
+def test_a_response_that_begins_inside_a_block():
+    """The prompt opened it, so nothing of the response is said before the block ends."""
+    x = style("x")
+    assert parse_response("<action>x</action>", "tags", x, opened=True) == Parsed("", False)
+    assert parse_response("go", "command", x, opened=True) == Parsed("", False)
+    assert parse_response("a</think><action>y</action>", "tags", x, opened=True) == Y
+    assert parse_response("\n<think>a</think><action>y</action>", "tags", x, opened=True) == Y
+    nested = "a <think>b</think> <action>x</action></think><action>y</action>"
+    assert parse_response(nested, "tags", x, opened=True) == Y
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "x", "<action>x</action>"]), max_size=9),
+    st.sampled_from(["tags", "command"]),
+)
+def test_no_command_comes_from_inside_a_block(parts, response_format):
+    """By depth; a closing tag at depth 0 ends a block that began before the response."""
+    depth, depths, stray = 0, [], -1
+    for i, part in enumerate(parts):
+        stray = i if part == "</think>" and not depth else stray
+        depth = max(0, depth + (part == "<think>") - (part == "</think>"))
+        depths.append(depth)
+    marked = [
+        part.replace("x", "no" if depths[i] or i < stray else "yes") for i, part in enumerate(parts)
+    ]
+    own = Style(needs_reasoning=False)
+    assert "no" not in parse_response("".join(marked), response_format, own).command
 
 
 @given(st.text(), st.sampled_from(["tags", "command"]), st.sampled_from(["search_qa", "webshop"]))
@@ -86,6 +147,12 @@ def test_a_written_response_is_read_back(environment, response_format, command, 
 )
 def test_role_confusion_in_text(response, confused):
     assert writes_observation(response, (5, 6)) == confused
+
+
+def test_role_confusion_by_a_header_of_text():
+    """[INST] is text to Mistral's tokenizer, and no word of a response."""
+    assert writes_observation("go [INST] Nothing", (5, 9), header_text="[INST]")
+    assert not writes_observation("go INST", (5, 9), header_text="[INST]")
 
 
 def test_role_confusion_by_a_header_of_the_chat_template():

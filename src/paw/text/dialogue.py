@@ -200,8 +200,8 @@ class Dialogue:
         recent = past[max(0, len(past) - s.history_turns) :]
         if s.tags:
             history = [Seen(o, command) for (o, _), (_, command) in recent]
-            prompt = prompts.window(s.style, self._task, history, len(past), text, commands)
-            turn = s.turn(True, (Span(prompt),))
+            spans = prompts.window_spans(s.style, self._task, history, len(past), text, commands)
+            turn = s.turn(True, spans)
             return self._fit(turn.before, turn.ids, turn.roles, turn.after)
         return self._shortened(recent, text)
 

@@ -9,9 +9,10 @@ control token; all control tokens spelled out in the text itself are text to the
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, cast
 
 from tokenizers import AddedToken, Tokenizer
@@ -20,6 +21,10 @@ from transformers import PreTrainedTokenizerBase
 from paw.errors import UserError
 from paw.text.parse import THINK_TAG
 from paw.text.prompts import Span
+
+START, END = itemgetter(0), itemgetter(1)
+Found = tuple[list[int], list[tuple[int, int]], int]
+"""(token ids, their first and one past their last characters, the character where a text begins)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,17 @@ class Edge:
     """Stands for the control token; empty where there is none."""
 
 
+Tags = Mapping[str, Edge]
+"""Think tags that are tokens of their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """A text with the scaffold around it."""
 
     before: tuple[int, ...]
     ids: tuple[int, ...]
-    """Every token with a character of the text in it, those that share some with the scaffold too."""
+    """Every token with a character of the text in it, shared ones too."""
     roles: tuple[int, ...]
     """A Role per token of `ids`; a token of two spans is the first one's."""
     after: tuple[int, ...]
@@ -72,6 +81,8 @@ class Encoder:
                 "has a tokenizer.json"
             )
         self.control = frozenset(control)
+        unknown = getattr(core.model, "unk_token", None) or tokenizer.unk_token
+        self._never = self.control.difference([core.token_to_id(str(unknown))])
         self._tokenizer = tokenizer
         self._added = tokenizer.added_tokens_decoder
         self._core: Any = deepcopy(core)
@@ -109,43 +120,73 @@ class Encoder:
         """The edge of one added token."""
         return Edge((token_id,), "", self._anchor(token_id))
 
-    def turn(self, left: Edge, spans: Sequence[Span], right: Edge) -> Turn:
-        """Spans one after the other between two edges."""
-        text = "".join(span.text for span in spans)
-        ids, starts, ends = self._between(left, text, right)
+    def turn(self, left: Edge, spans: Sequence[Span], right: Edge, tags: Tags) -> Turn:
+        """Spans one after the other between two edges; `tags` by what they look like."""
+        ids, offsets, start = self._parts(left, spans, right, tags)
         # Tokens that overlap the text; those of no characters at its ends are scaffold.
-        begin = done = bisect_right(ends, 0)
+        begin = done = bisect_right(offsets, start, key=END)
         roles: list[int] = []
-        start = 0
         for span in spans:
             start += len(span.text)
-            upto = max(done, bisect_left(starts, start)) if span.text else done
+            upto = max(done, bisect_left(offsets, start, key=START)) if span.text else done
             roles += [int(span.role)] * (upto - done)
             done = upto
         before, after = (*left.ids, *ids[:begin]), (*ids[done:], *right.ids)
         return Turn(before, tuple(ids[begin:done]), tuple(roles), after)
 
-    def between(self, left: Edge, text: str, right: Edge) -> tuple[int, ...]:
+    def behind(self, left: Edge, span: Span, right: Edge, tags: Tags) -> tuple[int, ...]:
         """What is written behind `left`, whose tokens stand already, up to `right`."""
-        ids, starts, ends = self._between(left, text, right)
-        begin = bisect_right(ends, 0)
-        if begin < len(ids) and starts[begin] < 0:  # one token with the scaffold: too late for it
-            ids, _, _ = self._between(Edge(anchor=right.anchor), text, right)
+        ids, offsets, start = self._parts(left, [span], right, tags)
+        begin = bisect_right(offsets, start, key=END)
+        if begin < len(ids) and START(offsets[begin]) < start:  # one token with the scaffold
+            ids, _, _ = self._parts(Edge(anchor=right.anchor), [span], right, tags)
             begin = 0
         return tuple(ids[begin:])
 
-    def _between(
-        self, left: Edge, text: str, right: Edge
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Tokens from anchor to anchor, with their first characters and one past their last,
-        counted from the beginning of `text`."""
+    def _parts(self, left: Edge, spans: Sequence[Span], right: Edge, tags: Tags) -> Found:
+        """The same as `_between`, with the tags in spans that may have them as tokens."""
+        text, marks = "", []
+        for span in spans:
+            if span.own and tags:
+                for tag in THINK_TAG.finditer(span.text):
+                    if tag[0] in tags:
+                        marks.append((len(text) + tag.start(), len(text) + tag.end(), tags[tag[0]]))
+            text += span.text
+        if not marks:
+            return self._between(left, text, right)
+        ids, offsets, at = [], [], 0
+        for start, end, token in marks:
+            some, places, origin = self._between(left, text[at:start], token)
+            ids += [*some, *token.ids]
+            offsets += [(a - origin + at, b - origin + at) for a, b in places] + [(start, end)]
+            left, at = token, end
+        some, places, origin = self._between(left, text[at:], right)
+        offsets += [(a - origin + at, b - origin + at) for a, b in places]
+        return ids + some, offsets, 0
+
+    def _between(self, left: Edge, text: str, right: Edge) -> Found:
+        """Tokens between the anchors."""
         whole = f"{left.anchor}{left.text}{text}{right.text}{right.anchor}"
         encoding = self._core.encode(whole, add_special_tokens=False)
-        first, stop = int(bool(left.anchor)), len(encoding.ids) - bool(right.anchor)
-        origin = len(left.anchor) + len(left.text)
-        offsets = encoding.offsets[first:stop]
-        starts, ends = [a - origin for a, _ in offsets], [b - origin for _, b in offsets]
-        return encoding.ids[first:stop], starts, ends
+        inner = slice(int(bool(left.anchor)), -1 if right.anchor else None)
+        ids, offsets = encoding.ids[inner], encoding.offsets[inner]
+        if not self._never.isdisjoint(ids):
+            ids, offsets = self._spelled(ids, offsets)
+        return ids, offsets, len(left.anchor) + len(left.text)
+
+    def _spelled(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> tuple[list, list]:
+        """Control tokens that the model itself puts together from a text's pieces, spelled."""
+        spelled = [
+            (piece, offset)
+            for i, offset in zip(ids, offsets, strict=True)
+            for piece in (self._letters(i) if i in self._never else (i,))
+        ]
+        return [piece for piece, _ in spelled], [offset for _, offset in spelled]
+
+    def _letters(self, token_id: int) -> list[int]:
+        letters = self._core.id_to_token(token_id)
+        pieces = [token.id for letter in letters for token in self._core.model.tokenize(letter)]
+        return [piece for piece in pieces if piece not in self._never]
 
     def _anchor(self, token_id: int) -> str:
         """A token that takes white space and is found as this one does, of no text."""

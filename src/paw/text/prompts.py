@@ -9,10 +9,13 @@ from paw.types import Role, Task
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a user turn: `text` with the role of its tokens (CONTEXT or OBSERVATION)."""
+    """A piece of a turn: `text` with the role of its tokens (CONTEXT or OBSERVATION)."""
 
     text: str
     role: Role = Role.CONTEXT
+    own: bool = False
+    """No environment wrote it: think tags in it are the tokenizer's own tokens, where it has some,
+    and not text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +39,12 @@ def opening(style: Style, tags: bool, task: Task, text: str, commands: Sequence[
     if not tags:
         return [Span(text)]
     ask = "" if task.instruction in text else f"\nYour task is: {task.instruction}"
-    head = f"{style.introduction}{ask}\n{style.rule}\nYour current observation is: "
-    return [Span(head + text + admissible(commands, style))]
+    return [
+        Span(style.introduction, own=True),
+        Span(ask),
+        Span(f"\n{style.rule}\nYour current observation is: ", own=True),
+        Span(text + admissible(commands, style)),
+    ]
 
 
 def turn(style: Style, tags: bool, text: str, commands: Sequence[str]) -> list[Span]:
@@ -48,17 +55,17 @@ def turn(style: Style, tags: bool, text: str, commands: Sequence[str]) -> list[S
     return spans + ([Span(extra)] if extra else [])
 
 
-def window(
+def window_spans(
     style: Style,
     task: Task,
     history: Sequence[Seen],
     num_taken: int,
     text: str,
     commands: Sequence[str],
-) -> str:
+) -> list[Span]:
     """One whole `window` prompt in the `tags` format (the paper's): instruction, the last turns,
     the current observation, the admissible commands."""
-    lines = [style.introduction]
+    lines = [""]
     if num_taken or task.instruction not in text:
         lines.append(f"Your task is: {task.instruction}")
     if num_taken:
@@ -73,5 +80,21 @@ def window(
         ]
         lines.append(f"You are now at step {num_taken + 1}.")
     lines.append(f"Your current observation is: {text}{admissible(commands, style)}")
-    lines.append(style.rule)
-    return "\n".join(lines)
+    return [
+        Span(style.introduction, own=True),
+        Span("\n".join(lines)),
+        Span(f"\n{style.rule}", own=True),
+    ]
+
+
+def window(
+    style: Style,
+    task: Task,
+    history: Sequence[Seen],
+    num_taken: int,
+    text: str,
+    commands: Sequence[str],
+) -> str:
+    """`window_spans` as one text."""
+    spans = window_spans(style, task, history, num_taken, text, commands)
+    return "".join(span.text for span in spans)

@@ -67,7 +67,8 @@ class TurnFormat:
     def turn(self, first: bool, spans: Sequence[Span]) -> Turn:
         """A user turn: the first of a conversation, or one behind an end-of-turn token."""
         left = self.edges.opening if first else self.edges.to_user
-        return self.encoder.turn(left, self._trimmed(spans), self.edges.to_policy)
+        right, tags = self.edges.to_policy, self.edges.think_tags
+        return self.encoder.turn(left, self._trimmed(spans), right, tags)
 
     def response(self, text: str) -> tuple[int, ...]:
         """`text` as the policy would write it, with its end-of-turn token. Its think tags may be
@@ -75,15 +76,9 @@ class TurnFormat:
         text = TRIMS[self.pieces.trim_response](text)
         if self.opens_thinking and (tag := THINK_TAG.match(text)) and not tag[1]:
             text = text[tag.end() :]  # the prompt has it
-        left, ids = self.edges.response, ()
-        text, start = f"{self.pieces.lead}{text}{self.pieces.tail}", 0
-        for tag in THINK_TAG.finditer(text):
-            token = self.edges.think_tags.get(tag[0])
-            if token is not None:
-                ids += (*self.encoder.between(left, text[start : tag.start()], token), *token.ids)
-                left, start = token, tag.end()
-        end = self.edges.end_of_turn
-        return (*ids, *self.encoder.between(left, text[start:], end), self.end_of_turn)
+        span = Span(f"{self.pieces.lead}{text}{self.pieces.tail}", own=True)
+        left, right, tags = self.edges.response, self.edges.end_of_turn, self.edges.think_tags
+        return (*self.encoder.behind(left, span, right, tags), self.end_of_turn)
 
     def _trimmed(self, spans: Sequence[Span]) -> Sequence[Span]:
         """Spans as the template shows them."""
@@ -95,7 +90,7 @@ class TurnFormat:
         stop, start, shown = first + len(kept), 0, []
         for span in spans:
             end = start + len(span.text)
-            shown.append(Span(whole[max(start, first) : min(end, stop)], span.role))
+            shown.append(replace(span, text=whole[max(start, first) : min(end, stop)]))
             start = end
         return shown
 
@@ -158,8 +153,8 @@ def turn_format(tokenizer: PreTrainedTokenizerBase, one_turn: bool = False) -> T
             t.content: encoder.token(i) for i, t in added.items() if THINK_TAG.fullmatch(t.content)
         },
     )
-    first = encoder.turn(edges.opening, [Span(FIRST)], edges.to_policy)
-    later = encoder.turn(edges.to_user, [Span(SECOND)], edges.to_policy)
+    first = encoder.turn(edges.opening, [Span(FIRST)], edges.to_policy, {})
+    later = encoder.turn(edges.to_user, [Span(SECOND)], edges.to_policy, {})
     end_ids = (end,) if eos in (None, end) else (end, eos)
     return TurnFormat(
         opening=first.before,
@@ -249,11 +244,11 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase, after_action: str) -> tuple
     """What stands between a response and its end-of-turn token, that token, what follows it."""
     added = tokenizer.added_tokens_decoder
     found = next((t for t in tokens(tokenizer, after_action) if t[0] in added), None)
-    content = added[found[0]].content if found else ""
-    tail, token, to_user = after_action.partition(content)
-    if not token or tail.strip():
-        raise UserError("chat template: the policy's turn does not end with a control token")
-    return tail, token, to_user
+    if found is not None:
+        tail, token, to_user = after_action.partition(added[found[0]].content)
+        if not tail.strip():
+            return tail, token, to_user
+    raise UserError("chat template: the policy's turn does not end with a control token")
 
 
 def _trim(text: str, shown: str) -> str:
