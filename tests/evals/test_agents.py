@@ -45,6 +45,12 @@ def test_plain_without_history():
         (Reply("in the prompt</think>\n<action>look</action>"), "look", True),
         (Reply(""), "", False),
         (Reply("", reasoning="cut <action>look</action>"), "", False),
+        (Reply("<Think>a <action>no</action>"), "", False),
+        (Reply("a <action>no</action></THINK><action>look</action>"), "look", True),
+        (Reply("a<think>b</think><action>no</action></think><action>look</action>"), "look", True),
+        # A tag in what the server kept apart ends nothing.
+        (Reply("", reasoning="a</think><action>no</action>"), "", False),
+        (Reply("<action>look</action>", reasoning="a</think><action>no</action>"), "look", True),
     ],
 )
 def test_plain_reads_as_training_reads(reply, command, well_formed):
@@ -88,6 +94,10 @@ def test_react_keeps_empty_responses_apart():
         ("<think>Action: look</think>Thought: a\nAction: open fridge 1", "open fridge 1"),
         ("Action: look\nAction: open fridge 1", "look"),
         ("<think>Action: look", ""),
+        ("<THINK>\nAction: look", ""),
+        ("<think>a</think><think>\nAction: look\n</think>Action: open fridge 1", "open fridge 1"),
+        ("<think>a<think>b</think>\nAction: look", ""),
+        ("a\nAction: look\n</think>\nAction: open fridge 1", "open fridge 1"),
         ("Thought: my next action: open it", ""),
         ("Action:", ""),
         ("", ""),

@@ -74,6 +74,8 @@ def test_role_confusion_and_cut_prompts_are_counted():
     assert found["wm/role_confusion_rate"] == found["rollout/prompt_cut_fraction"] == 1 / 4
     with_header = rollout_metrics([changed, easy], header_ids={END})  # 3 of 4 turns end with it
     assert with_header["wm/role_confusion_rate"] == 3 / 4
+    with_text = rollout_metrics([changed, easy], header_text="see")  # a header that is text
+    assert with_text["wm/role_confusion_rate"] == 1 / 4
 
 
 def test_episodes_ended_by_the_prompt_limit_are_counted():

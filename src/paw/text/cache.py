@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
 
@@ -19,7 +19,7 @@ class ByteCache(Generic[Value]):
     def __init__(
         self,
         make: Callable[..., Value],
-        num_bytes: Callable[[Hashable, Value], int],
+        num_bytes: Callable[[tuple[Any, ...], Value], int],
         limit: int,
     ) -> None:
         self._make, self._num_bytes, self._limit = make, num_bytes, limit

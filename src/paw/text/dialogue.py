@@ -8,6 +8,7 @@ it is the conversation with its middle left out; in the `tags` format one user t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from sys import getsizeof
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -245,7 +246,7 @@ def _answers(response_format: str, style: Style) -> tuple[str, str]:
     return plain, thought
 
 
-def _num_bytes(key: Sequence, turn: Turn) -> int:
+def _num_bytes(key: tuple[Any, ...], turn: Turn) -> int:
     """About what a turn takes: a token is an integer of 32 bytes and two pointers."""
     num_tokens = len(turn.before) + 2 * len(turn.ids) + len(turn.after)
     return 1000 + sum(getsizeof(span.text) for span in key[1:]) + 40 * num_tokens

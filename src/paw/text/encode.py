@@ -216,7 +216,7 @@ def control_tokens(
     source = tokenizer.get_chat_template() if tokenizer.chat_template else ""
     written = {i for text in scaffold for i, _, _ in tokens(tokenizer, text)}
 
-    def is_control(token_id: int, token: AddedToken) -> bool:
+    def is_control(token_id: int, token: Any) -> bool:
         text = token.content.strip()
         signs = [not (c.isalnum() or c.isspace()) for c in text]
         if token.special or not text:
