@@ -54,7 +54,8 @@ def test_an_imitated_episode_is_the_rendered_conversation(name):
             (said if weight == 1 else read).append(i)
     end = s.format.pieces.end_of_turn
     assert "".join(s.tokenizer.decode(said).split()) == f"gotoshelf1{end}look{end}"
-    assert "".join(s.tokenizer.decode(read).split()) == "Nothinghappens.(You)aredone."
+    shown = "".join(s.tokenizer.decode(read).split())
+    assert shown.removeprefix(">") == "Nothinghappens.(You)aredone."  # OLMo 2: ">\n\n" is a token
 
 
 def transition(s, observation: str, following: str) -> Transition:
