@@ -10,7 +10,7 @@ from paw.config.read import resolve
 from paw.config.tree import PawConfig
 from paw.envs.base import Observation, StepResult
 from paw.imitate.demonstrations import Demonstration
-from paw.imitate.loop import demonstration_rows
+from paw.imitate.rows import demonstration_rows
 from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Move, make_transition
 from paw.text.turns import render_ids
