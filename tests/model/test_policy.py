@@ -291,10 +291,9 @@ SHAPE = {
         (CohereConfig(**SHAPE), "logit_scale"),
         (GraniteConfig(**SHAPE, logits_scaling=8.0), "logits_scaling"),
         (MambaConfig(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=1), "linear_attention"),
-        # Attention sinks: no option gives them away, the comparison of log-probabilities does.
         (
             GptOssConfig(**SHAPE, head_dim=16, num_local_experts=2, num_experts_per_tok=1),
-            "differ from its own",
+            "sinks",
         ),
     ],
 )

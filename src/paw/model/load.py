@@ -11,14 +11,16 @@ from typing import Any, cast
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from paw.errors import UserError, nearest
 from paw.model.memory import ModelShape
+from paw.model.positions import positions_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 PLAIN_DECODERS = "a plain decoder (Qwen2, Qwen3, Llama, ...)"
+
+LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 # Gemma soft-caps its logits, Cohere, Granite and Falcon-H1 scale them; the head does neither.
 _TRANSFORMED_LOGITS = re.compile(r"logits?_.*(scal|cap|mup|multipl)|lm_head_multiplier")
@@ -40,11 +42,11 @@ def load_model(path: str | Path, dtype: torch.dtype) -> Any:
     try:
         model, report = cast(
             tuple[Any, dict[str, Any]],
-            AutoModelForCausalLM.from_pretrained(
+            model_class(AutoConfig.from_pretrained(name)).from_pretrained(
                 name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             ),
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
         raise UserError(f"model.path: cannot load {name!r}: {reason}") from error
     missing = sorted(report["missing_keys"])
@@ -70,9 +72,21 @@ def _reach(name: str) -> None:
         raise UserError(f"model.path: cannot fetch {name!r} from the hub: {reason}") from error
 
 
+def model_class(config: Any) -> Any:
+    """What loads models of a configuration: causal LMs, alone or within one of images and text.
+
+    Raises:
+        UserError: it is not one of a language model.
+    """
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise UserError(f"model.path: {config.model_type!r} is no causal language model")
+
+
 def fresh_model(config: Any) -> Any:
     """A model of a transformers configuration with fresh weights from the global generator."""
-    return AutoModelForCausalLM.from_config(config)
+    return model_class(config).from_config(config)
 
 
 def read_shape(path: str) -> ModelShape | None:
@@ -97,20 +111,22 @@ def shape_of(config: Any) -> ModelShape:
     """The shape of a transformers configuration, counted on a model without storage.
 
     Raises:
-        UserError: it is not one of a causal language model.
+        UserError: it is not one of a causal language model, or lacks a package.
     """
     try:
         with torch.device("meta"):
             model = fresh_model(config)
-    except ValueError as error:
-        raise UserError(f"model.path: {config.model_type!r} is no causal language model") from error
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    except (ValueError, ImportError) as error:
+        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
+        raise UserError(f"model.path: cannot make a {config.model_type!r}: {reason}") from error
+    head, decoder = model.get_output_embeddings(), decoder_of(model)
+    linear = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    config = config.get_text_config(decoder=True)
     heads, hidden = config.num_attention_heads, config.hidden_size
     size = getattr(config, "head_dim", None) or hidden // heads
     return ModelShape(
         parameters=sum(p.numel() for p in model.parameters()),
-        backbone_parameters=sum(p.numel() for p in model.base_model.parameters()),
+        backbone_parameters=sum(p.numel() for p in decoder.parameters()),
         lora_features=sum(m.in_features + m.out_features for m in linear),
         layers=config.num_hidden_layers,
         hidden=hidden,
@@ -118,6 +134,7 @@ def shape_of(config: Any) -> ModelShape:
         key=(getattr(config, "num_key_value_heads", None) or heads) * size,
         intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
         vocabulary=config.vocab_size,
+        positions=positions_of(decoder),
     )
 
 
@@ -141,66 +158,36 @@ def device_of(name: str) -> str:
     return name
 
 
+def decoder_of(model: Any) -> Any:
+    """The decoder without the LM head; of a model of images and text the part that reads text."""
+    if model.config.get_text_config(decoder=True) is model.config:
+        return model.base_model
+    return model.get_decoder()
+
+
+def unsupported(config: Any, problem: str) -> UserError:
+    """What refuses a kind of model by name."""
+    return UserError(
+        f"model type {config.model_type!r} {problem}, which is not supported; "
+        f"choose {PLAIN_DECODERS}"
+    )
+
+
 def refuse_unsupported(model: Any) -> None:
-    """Refuse by name what `check_packing` might miss in an untrained or short-sighted model.
+    """Refuse by name what the comparison of log-probabilities might miss in an untrained or
+    short-sighted model.
 
     Raises:
-        UserError: attention of its own kind, other layers than attention, transformed logits.
+        UserError: an encoder, attention of its own kind, other layers than attention, transformed
+            logits.
     """
-    config, problem = model.config, None
+    config = model.config.get_text_config(decoder=True)
+    if model.config.is_encoder_decoder:
+        raise unsupported(config, "is an encoder and a decoder")
+    if odd := set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES:
+        raise unsupported(config, f"has {min(odd)} layers")
     if not model._supports_attention_backend:
-        problem = "has attention of its own kind"
-    layer_types = set(getattr(config, "layer_types", None) or ())
-    if odd := layer_types - {"full_attention", "sliding_attention"}:
-        problem = f"has {min(odd)} layers"
+        raise unsupported(config, "has attention of its own kind")
     for key, value in config.to_dict().items():
         if _TRANSFORMED_LOGITS.search(key) and value not in (None, False, 1):
-            problem = f"transforms its logits ({key} = {value})"
-    if problem:
-        raise UserError(
-            f"model type {config.model_type!r} {problem}, which is not supported; "
-            f"choose {PLAIN_DECODERS}"
-        )
-
-
-def probe_rows(vocab_size: int) -> list[list[int]]:
-    """Two short rows on which a model's own log-probabilities are compared with packed ones."""
-    return [[(7 * i + 3) % vocab_size for i in range(a, b)] for a, b in ((0, 6), (6, 17))]
-
-
-@torch.no_grad()
-def own_logprobs(model: Any, rows: list[list[int]]) -> Tensor:
-    """[S] the model's own log-probabilities of all tokens but the first of each row.
-
-    Raises:
-        UserError: they are not finite, which later would look like a model of the wrong type.
-    """
-    parts = []
-    for row in rows:
-        ids = torch.tensor([row], device=model.device)
-        logprobs = model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
-        parts.append(logprobs.gather(1, ids[0, 1:, None]).squeeze(1))
-    logprobs = torch.cat(parts)
-    if not logprobs.isfinite().all():
-        odd = [name for name, p in model.named_parameters() if not p.isfinite().all()]
-        where = f"weights are not finite ({odd[0]})" if odd else "log-probabilities are not finite"
-        raise UserError(
-            f"model.path: its {where}: the file is damaged, or the training that wrote it diverged"
-        )
-    return logprobs
-
-
-def check_packing(model: Any, own: Tensor, packed: Tensor, tolerance: float) -> None:
-    """Hold log-probabilities of packed rows against `own_logprobs`: state-space layers or odd heads
-    show up here.
-
-    Raises:
-        UserError: they differ by `tolerance` nats or more.
-    """
-    worst = (packed - own).abs().max().item()
-    if not worst < tolerance:
-        raise UserError(
-            f"model type {model.config.model_type!r} does not fit: log-probabilities of packed "
-            f"rows differ from its own by {worst:.2g} nats; "
-            f"choose {PLAIN_DECODERS}"
-        )
+            raise unsupported(config, f"transforms its logits ({key} = {value})")

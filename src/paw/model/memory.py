@@ -30,12 +30,13 @@ with torch and transformers) and, on a GPU, its context and what the allocator c
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from paw.model.head import chunk_size
+from paw.model.positions import Positions
 
 MOST_TOKENS = 16384
 """Tokens of a forward and backward pass beyond which nothing gets faster."""
@@ -66,6 +67,7 @@ class ModelShape:
     """Key heads x head size"""
     intermediate: int
     vocabulary: int
+    positions: Positions = field(default_factory=Positions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from paw.model.load import unsupported
 from paw.model.prefixes import Prefixes, find_prefixes
 
 ATTENTION = "paw_segments"
 PIECE = 256
 """Tokens that attend together behind a shared beginning."""
+HARMLESS = {
+    "dropout", "is_causal", "position_ids", "use_cache", "output_attentions",
+    "output_hidden_states", "return_dict",
+}  # fmt: skip
+"""What layers give to their attention besides, and nothing here depends on."""
+KINDS = {
+    "s_aux": "has sinks",
+    "sinks": "has sinks",
+    "softcap": "caps its scores",
+    "position_bias": "adds a bias to its scores",
+    "indices": "chooses what it sees",
+    "block_indices": "chooses what it sees",
+}
+"""What it would have to compute for others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,12 +276,19 @@ def _attention(
     attention_mask: Tensor | None,
     attend: Attend | None = None,
     scaling: float | None = None,
-    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if attend is None:
         sdpa = AttentionInterface()["sdpa"]
         return sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    # Some models leave the window to the mask that they make.
+    window = kwargs.pop("sliding_window", getattr(module, "sliding_window", None)) or None
+    for name, given in kwargs.items():
+        if name not in HARMLESS and given is not None:
+            what = KINDS.get(name, f"takes {name!r}")
+            raise unsupported(module.config, f"has attention that {what}")
+    if kwargs.get("is_causal") is False:
+        raise unsupported(module.config, "has attention that sees later tokens")
     device = query.device.type
     if torch.is_autocast_enabled(device):
         # Rotary embeddings leave fp32 queries and keys: narrow them here, once, and so the cache.
@@ -274,8 +296,9 @@ def _attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    out = attend(module.layer_idx, query, key, value, scaling, window=sliding_window)  # type: ignore[arg-type]
-    return out, None
+    layer: Any = module.layer_idx
+    out = attend(layer, query, key, value, scaling, window=window)
+    return out.contiguous(), None  # as the models' own functions, whose callers may want a view
 
 
 def flash_fits(query: Tensor, value: Tensor) -> bool:

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from paw.model.head import TokenLogprobs
 from paw.model.load import (
-    check_packing,
+    decoder_of,
     device_of,
     dtype_of,
     load_model,
-    own_logprobs,
-    probe_rows,
     refuse_unsupported,
+    unsupported,
 )
 from paw.model.lora import add_lora, merged_state_dict
 from paw.model.packing import (
@@ -27,6 +26,8 @@ from paw.model.packing import (
     packed_hidden,
     use_packed_attention,
 )
+from paw.model.positions import positions_of
+from paw.model.probe import PackingProbe, ProbeAttention, without_noise
 
 
 class Policy:
@@ -35,6 +36,7 @@ class Policy:
     Attributes:
         model: the transformers model; with LoRA the adapter layers stand inside it.
         config: its configuration.
+        positions: how long its sequences may be.
         head: its output embedding, as log-probabilities and entropies of chosen tokens.
         device: where it lies.
         share_prefixes: whether who packs rows for it should `share` what they have in common.
@@ -65,13 +67,11 @@ class Policy:
         self.num_forwards = 0
         self.num_rows = 0
         self.lora_rank = lora_rank
-        self.head = TokenLogprobs(model.get_output_embeddings())
         refuse_unsupported(model)
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-        rows = probe_rows(self.config.vocab_size)
-        own = own_logprobs(model, rows)
+        self.head = TokenLogprobs(model.get_output_embeddings())
+        self.positions = positions_of(self.backbone)
+        probe = PackingProbe(model, self.autocast)
+        without_noise(model)
         use_packed_attention(model)
         if gradient_checkpointing:
             # The second name is the one of transformers before 5.20.
@@ -82,10 +82,13 @@ class Policy:
             )
             # transformers checkpoints in training mode only; there is no dropout left to switch on.
             model.train()
-        narrow = torch.bfloat16 in (self.compute_dtype, model.dtype)
-        check_packing(model, own, self._all_logprobs(rows), 0.3 if narrow else 1e-3)
+        probe.check(self._packed_logprobs)
         if lora_rank:
             add_lora(model, lora_rank, seed)
+        learned = {id(p) for part in (self.backbone, self.head) for p in part.parameters()}
+        for parameter in model.parameters():  # what reads images is kept, and learns nothing
+            if id(parameter) not in learned:
+                parameter.requires_grad_(False)
 
     @classmethod
     def load(
@@ -133,7 +136,7 @@ class Policy:
     @property
     def backbone(self) -> Any:
         """The decoder without the LM head."""
-        return self.model.base_model
+        return decoder_of(self.model)
 
     def logprobs(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of chosen tokens given the tokens before them in their row.
@@ -154,19 +157,28 @@ class Policy:
             raise ValueError("the first token of a row has no log-probability")
         self.num_forwards += 1
         self.num_rows += packed.num_rows
-        return self._logprobs(packed, positions)
-
-    def _logprobs(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor]:
         attend = SegmentAttention(packed.boundaries, packed.prefixes)
+        return self._logprobs(packed, positions, attend)
+
+    def _logprobs(self, packed: Packed, positions: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
         hidden = self.hidden(*packed.inputs(), attend)
         before = hidden.index_select(0, packed.places(positions - 1))
         return self.head(before, packed.token_ids[positions])
 
     @torch.no_grad()
-    def _all_logprobs(self, rows: list[list[int]]) -> Tensor:
-        """[S] log-probabilities of all tokens but the first of each row."""
+    def _packed_logprobs(self, rows: list[list[int]], exact: bool) -> Tensor:
+        """[S] of all tokens but the first of each row, for `PackingProbe`; `exact`: no autocast."""
+        compute_dtype = self.compute_dtype
+        if exact:
+            self.compute_dtype = None
         packed = pack(rows, self.device)
-        return self._logprobs(packed, packed.position_ids.nonzero().squeeze(1))[0]
+        attend = ProbeAttention(packed.boundaries, self.model.config)
+        positions = packed.position_ids.nonzero().squeeze(1)
+        logprobs, _ = self._logprobs(packed, positions, attend)
+        self.compute_dtype = compute_dtype
+        if not attend.layers:
+            raise unsupported(self.backbone.config, "hands nothing on to its attention")
+        return logprobs
 
     def hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         """Final hidden states [T, H] in the compute dtype; see `packed_hidden`."""
