@@ -98,7 +98,7 @@ def dry_run(config: Config, device_memory: int | None = None) -> DryRun:
     path = resolve_model(config.model.path)
     shape = read_shape(path)
     if shape is not None and Path(path).is_dir():
-        check_files(config, Path(path), shape)
+        check_files(config, Path(path), shape, learns=True)
     config = chosen_sizes(config, shape, device)
     memory = None if shape is None else memory_of(config, shape)
     return DryRun(

@@ -43,6 +43,7 @@ from paw.imitate.session import open_evaluation
 from paw.imitate.start import new_model, new_policy, new_tokenizer
 from paw.model.load import device_of, read_shape, shape_of
 from paw.model.memory import Memory, ModelShape
+from paw.model.positions import check_length
 from paw.rollout.actor import load_policy, make_serializer, open_source
 from paw.runs.layout import resolve_model
 from paw.runs.threads import set_threads
@@ -83,6 +84,9 @@ def dry_imitate(config: Config, device_memory: int | None = None) -> str:
             demonstration_rows(make_serializer(config, tokenizer), d, config) for d in sample
         ]
         rows += _token_rows(episodes, number, config)
+        if shape is not None and not settings.from_scratch:
+            longest = max(len(row.token_ids) for each in episodes for row in each)
+            check_length(shape.positions, longest, "the longest row of a demonstration")
         memory = None if shape is None else memory_of_imitation(config, shape, episodes)
         time_row = ("time", _time(config, tokenizer, episodes, number, memory, device))
     when = f"every {settings.eval_every} steps and " if settings.eval_every else ""
@@ -191,7 +195,7 @@ def _model(
     shape = read_shape(path)
     if shape is None or not Path(path).is_dir():
         return shape, None, config.model.path
-    check_files(config, Path(path), shape)
+    check_files(config, Path(path), shape, learns=False)
     return shape, load_tokenizer(path), config.model.path
 
 

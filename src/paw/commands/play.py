@@ -55,7 +55,14 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
 
     from paw.envs.play import heading, outcome
     from paw.evals.watch import watch
-    from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
+    from paw.rollout.actor import (
+        Actor,
+        check_lengths,
+        check_vocabulary,
+        load_policy,
+        on_split,
+        open_source,
+    )
     from paw.runs.console import quiet
     from paw.runs.layout import resolve_model
     from paw.runs.threads import set_threads
@@ -70,6 +77,7 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
     check_vocabulary(policy, tokenizer, known.policy)
     set_threads(config.run.threads, policy.num_parameters)
     actor = Actor(config, policy, tokenizer)
+    check_lengths(config, policy.positions, actor.serializer, learns=False)
     limits = actor.limits(config.eval.temperature, config.eval.max_turns)
     _show(f"{known.policy} plays at temperature {limits.temperature:g}\n")
     return_, number = 0.0, 0

@@ -14,7 +14,7 @@ from paw.config.tree import Config, ModelConfig
 from paw.errors import UserError
 from paw.model.load import device_of
 from paw.model.memory import FREE_SHARE, Memory, ModelShape
-from paw.rollout.actor import check_tokenizer, make_serializer
+from paw.rollout.actor import check_lengths, check_tokenizer, make_serializer
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs.begun import as_begun
 from paw.runs.layout import Place, newest_checkpoint
@@ -176,10 +176,11 @@ def check_permission(path: Path) -> None:
         raise UserError(f"cannot write {path}: no permission in {parent}; choose another")
 
 
-def check_files(config: Config, place: Path, shape: ModelShape) -> None:
-    """Tokenizer, template and weights of a model directory."""
+def check_files(config: Config, place: Path, shape: ModelShape, *, learns: bool) -> None:
+    """Tokenizer, template, lengths and weights of a model directory; `learns`: as `check_lengths`
+    has it."""
     tokenizer = load_tokenizer(place)
-    make_serializer(config, tokenizer)
+    check_lengths(config, shape.positions, make_serializer(config, tokenizer), learns=learns)
     check_tokenizer(tokenizer, shape.vocabulary, config.model.path)
     for file in place.glob("*.safetensors"):
         try:

@@ -9,7 +9,14 @@ from paw.config.tree import Config
 from paw.evals.play import evaluate
 from paw.evals.progress import success_so_far
 from paw.model.load import device_of, shape_of
-from paw.rollout.actor import Actor, check_vocabulary, load_policy, on_split, open_source
+from paw.rollout.actor import (
+    Actor,
+    check_lengths,
+    check_vocabulary,
+    load_policy,
+    on_split,
+    open_source,
+)
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs.console import Bar
 from paw.runs.facts import environment_facts
@@ -60,10 +67,11 @@ def evaluate_model(
     config = settle(config, shape_of(policy.config), room, learns=False)
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
-    episodes = episodes or len(source)
+    actor, episodes = Actor(config, policy, tokenizer), episodes or len(source)
+    check_lengths(config, policy.positions, actor.serializer, learns=False)
     with Bar(episodes, "episode") as bar:
         result = evaluate(
-            Actor(config, policy, tokenizer),
+            actor,
             split,
             episodes,
             config.eval.temperature,

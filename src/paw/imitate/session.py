@@ -24,7 +24,8 @@ from paw.imitate.rows import demonstration_rows
 from paw.imitate.start import start
 from paw.model.load import device_of, shape_of
 from paw.model.policy import Policy
-from paw.rollout.actor import Actor, on_split, open_source
+from paw.model.positions import check_length
+from paw.rollout.actor import Actor, check_lengths, on_split, open_source
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs import read
 from paw.runs.begun import as_begun, begun
@@ -85,6 +86,9 @@ def open_imitation(config: Config, progress: Progress) -> Imitation:
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
     if not samples:
         raise UserError("paw imitate: no demonstration has a valid turn to imitate")
+    longest = max(len(row.token_ids) for rows in samples for row in rows)
+    check_length(policy.positions, longest, "the longest row of a demonstration")
+    check_lengths(config, policy.positions, actor.serializer, learns=False)
     if not goes_on:
         check_writable(Path(config.imitate.output), _num_bytes(policy))
     report = {

@@ -6,6 +6,7 @@ cross-entropy, clipped MAE) is ordinary torch on the returned vectors, so the he
 one gradient: d loss / d logprob.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -30,22 +31,35 @@ class TokenLogprobs(nn.Module):
     """An output embedding as the log-probabilities of chosen tokens.
 
     It holds the model's own layer, not a copy: one weight, trained and sharded with the model.
+
+    Attributes:
+        unknown: ids of rows that no token uses (embeddings are padded to round sizes). They have
+            probability 0 wherever the policy samples, scores and learns.
     """
+
+    unknown: Tensor | None
 
     def __init__(self, embedding: Any):
         """`embedding`: a linear layer from hidden states to the vocabulary."""
         super().__init__()
         self.embedding = embedding
+        self.register_buffer("unknown", None, persistent=False)
+
+    def forget(self, unknown: Collection[int]) -> None:
+        """Set `unknown`, at start; none leaves every logit as it is."""
+        place = self.embedding.weight.device
+        self.unknown = torch.tensor(sorted(unknown), device=place) if unknown else None
 
     def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities [S] of targets [S] and entropies [S]; see `token_logprobs`."""
         bias = getattr(self.embedding, "bias", None)
-        return token_logprobs(hidden, self.embedding.weight, targets, bias)
+        return token_logprobs(hidden, self.embedding.weight, targets, bias, unknown=self.unknown)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [S, V] of hidden states [S, H], in fp32 or wider: for sampling, a token a row."""
         logits = self.embedding(hidden)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _without(logits, self.unknown)
 
 
 def token_logprobs(
@@ -54,6 +68,7 @@ def token_logprobs(
     targets: Tensor,
     bias: Tensor | None = None,
     chunk: int | None = None,
+    unknown: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of the distribution it was drawn from.
 
@@ -67,6 +82,7 @@ def token_logprobs(
         targets: [S] long.
         bias: [V] of the output embedding, where it has one.
         chunk: positions whose logits are alive at a time; by default `chunk_size`.
+        unknown: [U] ids of probability 0.
 
     Returns:
         logprobs: [S], differentiable once with respect to hidden, weight and bias. Rows whose
@@ -75,18 +91,26 @@ def token_logprobs(
     """
     if chunk is None:
         chunk = chunk_size(weight.shape[0], weight.device.type)
-    return _TokenLogprobs.apply(hidden, weight, targets, bias, chunk)
+    return _TokenLogprobs.apply(hidden, weight, targets, bias, unknown, chunk)
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, unknown: Tensor | None) -> Tensor:
     logits = hidden @ weight.T
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits if bias is None else logits.add_(bias)
+    return _without(logits if bias is None else logits.add_(bias), unknown)
+
+
+def _without(logits: Tensor, unknown: Tensor | None) -> Tensor:
+    """`logits` with the lowest finite number for ids of probability 0: 0 x infinity would make
+    entropies NaN."""
+    if unknown is None:
+        return logits
+    return logits.index_fill_(1, unknown, torch.finfo(logits.dtype).min)
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets, bias, chunk):
+    def forward(ctx, hidden, weight, targets, bias, unknown, chunk):
         narrow = weight.to(hidden.dtype)
         wide = torch.promote_types(hidden.dtype, torch.float32)
         logprobs = hidden.new_empty(len(hidden), dtype=wide)
@@ -94,7 +118,7 @@ class _TokenLogprobs(torch.autograd.Function):
         log_normaliser = torch.empty_like(logprobs)
         for i in range(0, len(hidden), chunk):
             rows = slice(i, i + chunk)
-            logits = _logits(hidden[rows], narrow, bias)
+            logits = _logits(hidden[rows], narrow, bias, unknown)
             # log-sum-exp by hand: its exponentials serve the entropy too.
             top = logits.amax(-1)
             masses = (logits - top[:, None]).exp_()
@@ -103,7 +127,7 @@ class _TokenLogprobs(torch.autograd.Function):
             log_normaliser[rows] = lse
             logprobs[rows] = logits.gather(1, targets[rows, None]).squeeze(1) - lse
             entropy[rows] = lse - torch.linalg.vecdot(masses, logits) / mass
-        ctx.save_for_backward(hidden, weight, targets, bias, log_normaliser)
+        ctx.save_for_backward(hidden, weight, targets, bias, unknown, log_normaliser)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy)
         ctx.set_materialize_grads(False)
@@ -114,9 +138,9 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx, *grad_outputs):  # pyright: ignore[reportIncompatibleMethodOverride]
         grad_logprobs = grad_outputs[0]
         if grad_logprobs is None:
-            return None, None, None, None, None
-        hidden, weight, targets, bias, log_normaliser = ctx.saved_tensors
-        wants_hidden, wants_weight, _, wants_bias, _ = ctx.needs_input_grad
+            return None, None, None, None, None, None
+        hidden, weight, targets, bias, unknown, log_normaliser = ctx.saved_tensors
+        wants_hidden, wants_weight, _, wants_bias, _, _ = ctx.needs_input_grad
         narrow = weight.to(hidden.dtype)
         grad_hidden = torch.zeros_like(hidden) if wants_hidden else None
         # Sums over many chunks drift in bf16, so they are kept in fp32.
@@ -125,7 +149,8 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
         for rows in grad_logprobs.nonzero().squeeze(1).split(ctx.chunk):
             h, g = hidden[rows], grad_logprobs[rows]
-            grad_logits = _logits(h, narrow, bias).sub_(log_normaliser[rows, None]).exp_()
+            grad_logits = _logits(h, narrow, bias, unknown)
+            grad_logits.sub_(log_normaliser[rows, None]).exp_()
             grad_logits.mul_(-g[:, None]).scatter_add_(1, targets[rows, None], g[:, None])
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
@@ -141,4 +166,4 @@ class _TokenLogprobs(torch.autograd.Function):
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, None, grad_bias, None
+        return grad_hidden, grad_weight, None, grad_bias, None, None

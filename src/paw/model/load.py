@@ -182,6 +182,8 @@ def refuse_unsupported(model: Any) -> None:
             logits.
     """
     config = model.config.get_text_config(decoder=True)
+    if model.get_output_embeddings() is None:
+        raise unsupported(config, "has no output embedding of its own")
     if model.config.is_encoder_decoder:
         raise unsupported(config, "is an encoder and a decoder")
     if odd := set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES:

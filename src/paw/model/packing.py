@@ -294,10 +294,9 @@ def _attention(
         # Rotary embeddings leave fp32 queries and keys: narrow them here, once, and so the cache.
         dtype = torch.get_autocast_dtype(device)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    if scaling is None:
-        scaling = query.shape[-1] ** -0.5
     layer: Any = module.layer_idx
-    out = attend(layer, query, key, value, scaling, window=window)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = attend(layer, query, key, value, scale, window=window)
     return out.contiguous(), None  # as the models' own functions, whose callers may want a view
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paw.errors import UserError, warn
+from paw.errors import UserError
 
 FARTHEST = 2**24
 """Tokens beyond which nobody asks whether a rotary embedding changes."""
@@ -53,8 +53,7 @@ def positions_of(decoder: Any) -> Positions:
 
 
 def check_length(positions: Positions, length: int, what: str) -> None:
-    """Hold the longest sequence of a run, `what` in words, against the model's positions; warn of
-    one that is longer than any in its training.
+    """Hold the longest sequence of a run, `what` in words, against the model's positions.
 
     Raises:
         UserError: the model cannot compute it, or not exactly.
@@ -62,10 +61,8 @@ def check_length(positions: Positions, length: int, what: str) -> None:
     if positions.limit is not None and length > positions.limit:
         raise UserError(
             f"{what} = {length} tokens, of which the model reads at most {positions.limit}: "
-            f"{positions.reason}; lower them, or choose another model"
+            f"{positions.reason}; shorten that, or choose another model"
         )
-    if positions.made_for is not None and length > positions.made_for:
-        warn(f"{what} = {length}: the model was made for {positions.made_for} tokens")
 
 
 def _rotary_embeddings(decoder: Any) -> Iterator[Any]:

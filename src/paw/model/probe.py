@@ -119,7 +119,6 @@ def without_noise(model: Any) -> None:
 def short_windows(model: Any) -> Iterator[None]:
     """Within it, sliding windows of the model are a few tokens long."""
     configs = [getattr(module, "config", None) for module in model.modules()]
-    configs += [c.get_text_config(decoder=True) for c in configs if hasattr(c, "get_text_config")]
     changed = []
     for thing in [*model.modules(), *configs]:
         window = getattr(thing, "__dict__", {}).get("sliding_window")

@@ -11,11 +11,13 @@ from paw.config.tree import Config
 from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
 from paw.model.policy import Policy
+from paw.model.positions import Positions, check_length
 from paw.rollout.collect import Limits
 from paw.rollout.local import LocalSampler
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
+from paw.types import SampledAction
 
 PADDED_ROWS = 0.05
 """Share of an embedding's rows that no token uses in models as they are published: up to 2.4 %."""
@@ -26,6 +28,7 @@ class Actor:
 
     def __init__(self, config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
         self.config, self.policy, self.tokenizer = config, policy, tokenizer
+        policy.head.forget(unknown_ids(tokenizer, policy.head.embedding.weight.shape[0]))
         self.serializer = make_serializer(config, tokenizer)
         self.sampler: Sampler = LocalSampler(policy, self.serializer.format.end_ids)
 
@@ -140,12 +143,32 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int, path: str) ->
         warn(f"{where} no chat template; prompts are plain: Observation: ... Action: ...")
 
 
-def check_lengths(config: Config, policy: Policy) -> None:
-    """Warn of prompts longer than the model was made for."""
-    rollout, room = config.rollout, getattr(policy.config, "max_position_embeddings", None)
-    if room is not None and rollout.max_prompt_tokens + rollout.max_response_tokens > room:
-        warn(
-            f"rollout.max_prompt_tokens + max_response_tokens = "
-            f"{rollout.max_prompt_tokens + rollout.max_response_tokens}: the model was made for "
-            f"{room} tokens"
-        )
+def unknown_ids(tokenizer: PreTrainedTokenizerBase, rows: int) -> set[int]:
+    """Ids below `rows` that are no token of the tokenizer: nothing would show of them in a text."""
+    return set(range(rows)).difference(tokenizer.get_vocab().values())
+
+
+def check_lengths(
+    config: Config, positions: Positions, serializer: Serializer, *, learns: bool
+) -> None:
+    """Hold the longest sequence of a run against the model's positions; see `check_length`.
+
+    Args:
+        config: of the run.
+        positions: of its policy.
+        serializer: of its prompts.
+        learns: from what it played; with predictions a target stands behind the last action. Then
+            it warns, too, of conversations longer than any in the model's training, which it
+            computes all the same.
+    """
+    rollout, paw = config.rollout, config.paw
+    what = "rollout.max_prompt_tokens + max_response_tokens"
+    length = rollout.max_prompt_tokens + rollout.max_response_tokens
+    played, words = length, what
+    if learns and (paw.enabled or config.run.diagnostics_every):
+        scaffold = len(serializer.to_user(SampledAction((), (), None, finished=False)))
+        length += scaffold + paw.max_observation_tokens
+        what += f" + {scaffold} of the template + paw.max_observation_tokens"
+    check_length(positions, length, what)
+    if learns and positions.made_for is not None and played > positions.made_for:
+        warn(f"{words} = {played}: the model was made for {positions.made_for} tokens")

@@ -40,12 +40,12 @@ class LocalSampler:
         Args:
             policy: its weights are read at every call; `load` it again after changing them.
             end_ids: tokens that end a response and belong to it.
-            max_length: longest conversation in tokens; by default what the model allows.
+            max_length: longest conversation in tokens; by default what the model can compute.
             fixed_shapes: decode by `FixedDecoder`; by default on a GPU.
         """
         self.policy = policy
         self.end_ids = frozenset(end_ids)
-        self.max_length: int = max_length or policy.config.max_position_embeddings
+        self.max_length: int | None = max_length or policy.positions.limit
         self._cache = SlotCache()
         if fixed_shapes is None:
             fixed_shapes = policy.device.type == "cuda"
@@ -83,7 +83,7 @@ class LocalSampler:
         slots = [request.slot for request in requests]
         if len(set(slots)) < len(slots):
             raise ValueError("two requests of one slot in a call")
-        limits = [min(max_tokens, self._room(request)) for request in requests]
+        limits = [min(max_tokens, self._room(request, max_tokens)) for request in requests]
         # One context for the whole call, so that autocast converts each weight once.
         with self.policy.autocast():
             self._cache.place(slots)
@@ -94,9 +94,11 @@ class LocalSampler:
             wanted = Wanted(slots, hidden, uniforms.to(hidden.device), limits, temperature)
             return self._decoder.decode(self.policy, self._cache, wanted)
 
-    def _room(self, request: SampleRequest) -> int:
+    def _room(self, request: SampleRequest, max_tokens: int) -> int:
         if not request.prompt_ids:
             raise ValueError("an empty prompt")
+        if self.max_length is None:
+            return max_tokens
         room = self.max_length - len(request.prompt_ids)
         if room < 1:
             raise UserError(

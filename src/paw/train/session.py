@@ -15,6 +15,7 @@ from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
 from paw.model.critic import Critic
 from paw.model.load import device_of, shape_of
+from paw.model.policy import Policy
 from paw.rollout.actor import (
     Actor,
     check_lengths,
@@ -117,11 +118,11 @@ def open_session(config: Config) -> Session:
             policy = load_policy(config, str(checkpoint))
     tokenizer = load_tokenizer(path)
     check_vocabulary(policy, tokenizer, config.model.path)
-    check_lengths(config, policy)
     set_threads(config.run.threads, policy.num_parameters)
     config = settle(config, shape_of(policy.config), room)
     # A template that does not fit: before anything is written.
     actor = Actor(config, policy, tokenizer)
+    check_lengths(config, policy.positions, actor.serializer, learns=True)
     check_entropy(actor.sampler, config.algorithm.old_logprobs, config.paw.entropy)
     run = Run(config)
     try:
@@ -153,7 +154,7 @@ def _begin(
         scorer=Scorer(
             policy,
             critic,
-            load_policy(config, path, lora=False) if algorithm.kl_coefficient else None,
+            _load_reference(policy, config, path) if algorithm.kl_coefficient else None,
             scores_actions=algorithm.old_logprobs == "score",
             full_entropy=config.paw.entropy == "full",
             max_tokens=learner.limit.tokens,
@@ -162,6 +163,13 @@ def _begin(
         first_update=first,
         earlier=earlier,
     )
+
+
+def _load_reference(policy: Policy, config: Config, path: str) -> Policy:
+    """The initial policy, which gives no probability to what `policy` gives none."""
+    reference = load_policy(config, path, lora=False)
+    reference.head.unknown = policy.head.unknown
+    return reference
 
 
 def matched_constant(config: Config) -> float | None:
