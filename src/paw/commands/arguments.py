@@ -82,9 +82,11 @@ def layers(
     """
     from paw import envs
     from paw.config.read import check_options, overlay
-    from paw.runs.layout import read_card
+    from paw.runs.layout import check_adapter, read_card
 
-    card = read_card(overlay(files, flags, counts=counts).config.model.path)
+    model = overlay(files, flags, counts=counts).config.model
+    card = read_card(model.path)
+    check_adapter(model.adapter)
     resolved = overlay(files, flags, card, protocol_of, counts)
     check_options(envs.factory(resolved.config.env.name), resolved.config)
     return resolved

@@ -26,7 +26,8 @@ DISTRIBUTION = "paw-rl"
 OLDEST_PYTHON = (3, 11)
 EXTRAS = {
     "plot": "the curves of the quickstart",
-    "lora": "model.lora_rank",
+    "lora": "model.lora_rank and model.adapter",
+    "gguf": "model.path = FILE.gguf",
     "search": "Parquet files of search_qa",
     "track": "run.track",
     "dev": "the project's own tests and checks",

@@ -30,11 +30,12 @@ from paw.model.load import device_of, read_shape
 from paw.model.memory import Memory, ModelShape
 from paw.rollout.actor import load_policy, on_split, open_source
 from paw.runs import read
-from paw.runs.header import method
+from paw.runs.header import method, model_name
 from paw.runs.layout import (
     newest_checkpoint,
     resolve_model,
     run_directory,
+    tokenizer_place,
     training_place,
     update_of,
 )
@@ -97,8 +98,8 @@ def dry_run(config: Config, device_memory: int | None = None) -> DryRun:
     matched_constant(config)
     path = resolve_model(config.model.path)
     shape = read_shape(path)
-    if shape is not None and Path(path).is_dir():
-        check_files(config, Path(path), shape, learns=True)
+    if shape is not None and Path(path).exists():
+        check_files(config, path, shape, learns=True)
     config = chosen_sizes(config, shape, device)
     memory = None if shape is None else memory_of(config, shape)
     return DryRun(
@@ -123,10 +124,12 @@ def _measure(
     """What an update takes here, or why that cannot be measured."""
     if why := unmeasured(path, memory, device):
         return why
-    policy = load_policy(replace(config, model=replace(config.model, device=device.name)), path)
+    model = replace(config.model, device=device.name)
+    policy = load_policy(replace(config, model=model), path)
     set_threads(config.run.threads, policy.num_parameters)
     try:
-        return measure_update(config, policy, load_tokenizer(path), source)
+        tokenizer = load_tokenizer(tokenizer_place(model.adapter, path))
+        return measure_update(config, policy, tokenizer, source)
     except torch.OutOfMemoryError:
         return "the device has no room for it now"
 
@@ -161,7 +164,7 @@ def format_dry_run(found: DryRun) -> str:
         ),
     ]
     rows.append(("expected", _expected(found)) if found.recent else ("time", _time(found)))
-    rows.append(("model", f"{model.path}, {precision_of(model)}, on {found.device.name}"))
+    rows.append(("model", f"{model_name(model)}, {precision_of(model)}, on {found.device.name}"))
     rows += model_rows(model, found.shape, found.memory, found.device, advise(model, LOWER))
     return format_rows(rows)
 

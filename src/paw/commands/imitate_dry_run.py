@@ -45,9 +45,9 @@ from paw.model.load import device_of, read_shape, shape_of
 from paw.model.memory import Memory, ModelShape
 from paw.model.positions import check_length
 from paw.rollout.actor import load_policy, make_serializer, open_source
+from paw.runs.header import model_name
 from paw.runs.layout import resolve_model
 from paw.runs.threads import set_threads
-from paw.text.tokenizer import load_tokenizer
 from paw.types import TrainingSample
 
 SAMPLE = 20
@@ -193,10 +193,10 @@ def _model(
         return shape, tokenizer, "from scratch (all demonstrations have more words than a sample)"
     path = resolve_model(config.model.path)
     shape = read_shape(path)
-    if shape is None or not Path(path).is_dir():
+    if shape is None or not Path(path).exists():
         return shape, None, config.model.path
-    check_files(config, Path(path), shape, learns=False)
-    return shape, load_tokenizer(path), config.model.path
+    tokenizer = check_files(config, path, shape, learns=False)
+    return shape, tokenizer, model_name(config.model)
 
 
 def _token_rows(episodes: Sequence[Sequence[TrainingSample]], number: int, config: Config) -> Rows:

@@ -64,7 +64,8 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
         open_source,
     )
     from paw.runs.console import quiet
-    from paw.runs.layout import resolve_model
+    from paw.runs.gguf import unpack
+    from paw.runs.layout import resolve_model, tokenizer_place
     from paw.runs.threads import set_threads
     from paw.text.tokenizer import load_tokenizer
 
@@ -72,8 +73,9 @@ def _watch(known: argparse.Namespace, keys: list[str]) -> None:
     source = open_source(on_split(config, known.split))
     for line in heading(source, known.task):
         _show(line)
-    path = resolve_model(config.model.path)
-    policy, tokenizer = load_policy(config, path), load_tokenizer(path)
+    path = unpack(resolve_model(config.model.path))
+    policy = load_policy(config, path)
+    tokenizer = load_tokenizer(tokenizer_place(config.model.adapter, path))
     check_vocabulary(policy, tokenizer, known.policy)
     set_threads(config.run.threads, policy.num_parameters)
     actor = Actor(config, policy, tokenizer)

@@ -9,15 +9,18 @@ from pathlib import Path
 import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedTokenizerBase
 
 from paw.config.tree import Config, ModelConfig
 from paw.errors import UserError
+from paw.model.adapter import check_adapter_fits
 from paw.model.load import device_of
 from paw.model.memory import FREE_SHARE, Memory, ModelShape
 from paw.rollout.actor import check_lengths, check_tokenizer, make_serializer
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs.begun import as_begun
-from paw.runs.layout import Place, newest_checkpoint
+from paw.runs.gguf import check_gguf
+from paw.runs.layout import Place, is_gguf, newest_checkpoint, tokenizer_place
 from paw.text.tokenizer import load_tokenizer
 
 Rows = list[tuple[str, str]]
@@ -150,6 +153,8 @@ def fits(memory: Memory, device: Device) -> bool:
 
 def unmeasured(path: str, memory: Memory | None, device: Device) -> str | None:
     """Why nothing can be timed with the model at `path`, if nothing can."""
+    if is_gguf(path):
+        return "the file is dequantised when a run begins"
     cached = (try_to_load_from_cache(path, name) for name in WEIGHTS if not Path(path).is_dir())
     if memory is None or (not Path(path).is_dir() and not any(isinstance(c, str) for c in cached)):
         return "the model is not on this disk"
@@ -176,12 +181,30 @@ def check_permission(path: Path) -> None:
         raise UserError(f"cannot write {path}: no permission in {parent}; choose another")
 
 
-def check_files(config: Config, place: Path, shape: ModelShape, *, learns: bool) -> None:
-    """Tokenizer, template, lengths and weights of a model directory; `learns`: as `check_lengths`
-    has it."""
-    tokenizer = load_tokenizer(place)
+def check_files(
+    config: Config, path: str, shape: ModelShape, *, learns: bool
+) -> PreTrainedTokenizerBase:
+    """Tokenizer, template, lengths, adapter and weights of a model directory or GGUF file.
+
+    Args:
+        learns: as `check_lengths` has it.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: one of them is broken or fits no other.
+    """
+    place, adapter = Path(path), config.model.adapter
+    if is_gguf(path):
+        check_gguf(path)
+    tokenizer = load_tokenizer(tokenizer_place(adapter, path))
     check_lengths(config, shape.positions, make_serializer(config, tokenizer), learns=learns)
     check_tokenizer(tokenizer, shape.vocabulary, config.model.path)
+    if adapter:
+        check_adapter_fits(path, adapter)
+    if is_gguf(path):
+        return tokenizer
     for file in place.glob("*.safetensors"):
         try:
             with safe_open(file, "pt"):  # reads the header alone, and knows the size from it
@@ -190,6 +213,7 @@ def check_files(config: Config, place: Path, shape: ModelShape, *, learns: bool)
             raise UserError(f"model.path: cannot load {str(file)!r}: {error}") from error
     if not any(place.glob("*.safetensors")) and not any(place.glob("*.bin")):
         raise UserError(f"model.path = {config.model.path!r}: no weights there (*.safetensors)")
+    return tokenizer
 
 
 def _size(count: float) -> str:

@@ -98,7 +98,9 @@ class EnvConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     path: str = "household"
-    """HF directory or hub name; "household" is the policy shipped with the package."""
+    """HF directory, hub name or .gguf file; "household" is the policy shipped with the package."""
+    adapter: str = ""
+    """Directory of an adapter (peft) that is merged into those weights at the start; "": none."""
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     """Type of the weights. Trained in bfloat16 they have masters in fp32, on which AdamW steps."""
     compute_dtype: Literal["same", "bfloat16"] = "same"
@@ -112,6 +114,9 @@ class ModelConfig:
     share_prefixes: bool = True
     """Learning computes a beginning that rows of a micro-batch have in common once; the same up to
     rounding."""
+
+    def __post_init__(self) -> None:
+        _expand_home(self, "adapter")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ from paw.rollout.fit import settle, usable_bytes
 from paw.runs.console import Bar
 from paw.runs.facts import environment_facts
 from paw.runs.files import check_writable, write_atomically
-from paw.runs.layout import resolve_model
+from paw.runs.gguf import unpack
+from paw.runs.layout import resolve_model, tokenizer_place
 from paw.runs.records import trajectory_record, write_trajectories
 from paw.runs.threads import set_threads
 from paw.text.tokenizer import load_tokenizer
@@ -59,11 +60,12 @@ def evaluate_model(
             records = [trajectory_record(trajectory, update=0) for trajectory in played]
             write_trajectories(Path(save_trajectories), records)
 
-    path = resolve_model(config.model.path)
+    path = unpack(resolve_model(config.model.path))
     source = open_source(on_split(config, split))
     room = usable_bytes(device_of(config.model.device))
     # Adapters of the card's training are merged into its weights.
-    policy, tokenizer = load_policy(config, path, lora=False), load_tokenizer(path)
+    policy = load_policy(config, path, lora=False)
+    tokenizer = load_tokenizer(tokenizer_place(config.model.adapter, path))
     config = settle(config, shape_of(policy.config), room, learns=False)
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
@@ -79,7 +81,10 @@ def evaluate_model(
             lambda finished, won, left: bar(finished, success_so_far(won, finished), left),
             on_played=save,
         )
-    return {"model": path, "data_dir": config.env.data_dir, **result, **environment_facts()}
+    model = {"model": path}
+    if config.model.adapter:
+        model["adapter"] = config.model.adapter
+    return {**model, "data_dir": config.env.data_dir, **result, **environment_facts()}
 
 
 def write_result(result: dict[str, Any], output: str | None) -> None:

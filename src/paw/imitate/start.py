@@ -12,8 +12,9 @@ from paw.imitate.demonstrations import Demonstration
 from paw.model.load import DTYPES, device_of
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
-from paw.rollout.actor import check_vocabulary, load_policy, wrap_policy
-from paw.runs.layout import resolve_model
+from paw.rollout.actor import check_vocabulary, load_checkpoint, load_policy, wrap_policy
+from paw.runs.gguf import unpack
+from paw.runs.layout import resolve_model, tokenizer_place
 from paw.text.tokenizer import load_tokenizer, make_tokenizer
 from paw.train.checkpoint import explain_broken
 
@@ -24,11 +25,14 @@ def start(
     """The policy to train: `model.path`, or a new one whose tokenizer knows the demonstrations; or
     the same with the weights of `checkpoint`. An adapter goes on its first weights: its own are in
     the trainer's state."""
-    path = None if config.imitate.from_scratch else resolve_model(config.model.path)
-    tokenizer = load_tokenizer(path) if path else new_tokenizer(config, demonstrations)
+    path, place = None, ""
+    if not config.imitate.from_scratch:
+        path = unpack(resolve_model(config.model.path))
+        place = tokenizer_place(config.model.adapter, path)
+    tokenizer = load_tokenizer(place) if path else new_tokenizer(config, demonstrations)
     if checkpoint is not None and not config.model.lora_rank:
         with explain_broken(checkpoint):
-            policy = load_policy(config, str(checkpoint))
+            policy = load_checkpoint(config, checkpoint)
     else:
         policy = load_policy(config, path) if path else new_policy(config, len(tokenizer))
     if path:

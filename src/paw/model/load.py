@@ -5,6 +5,7 @@ elsewhere goes through the same refusals there, since only log-probabilities can
 """
 
 import re
+import struct
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 PLAIN_DECODERS = "a plain decoder (Qwen2, Qwen3, Llama, ...)"
 
 LAYER_TYPES = {"full_attention", "sliding_attention"}
+BROKEN = (
+    OSError, ValueError, RuntimeError, LookupError, ImportError, struct.error, SafetensorError,
+)  # fmt: skip
+"""What the readers of files raise at damaged or unknown ones."""
 
 # Gemma soft-caps its logits, Cohere, Granite and Falcon-H1 scale them; the head does neither.
 _TRANSFORMED_LOGITS = re.compile(r"logits?_.*(scal|cap|mup|multipl)|lm_head_multiplier")
@@ -39,16 +44,42 @@ def load_model(path: str | Path, dtype: torch.dtype) -> Any:
         raise UserError(f"model.path: no directory {name!r} (models of the hub are OWNER/NAME)")
     if on_hub:
         _reach(name)
+    return _load(name, {"pretrained_model_name_or_path": name}, dtype)
+
+
+def load_gguf(file: Path) -> Any:
+    """The causal LM of a GGUF file, its weights dequantised to fp32; on the CPU.
+
+    Raises:
+        UserError: broken, of an architecture that transformers cannot read, incomplete.
+    """
+    model = _load(str(file), source(file), torch.float32)
+    # It is no quantised model any more; transformers would refuse to save one.
+    for key in ("quantization_config", "_is_quantized"):
+        model.config.__dict__.pop(key, None)
+    model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
+    return model
+
+
+def source(path: str | Path) -> dict[str, str]:
+    """What `from_pretrained` is to be asked for a directory, a hub name or a GGUF file."""
+    place = Path(path)
+    if place.suffix.lower() != ".gguf":
+        return {"pretrained_model_name_or_path": str(path)}
+    return {"pretrained_model_name_or_path": str(place.parent), "gguf_file": place.name}
+
+
+def _load(name: str, asked: dict[str, str], dtype: torch.dtype) -> Any:
+    """`load_model` once it is known where to look."""
     try:
         model, report = cast(
             tuple[Any, dict[str, Any]],
-            model_class(AutoConfig.from_pretrained(name)).from_pretrained(
-                name, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            model_class(AutoConfig.from_pretrained(**asked)).from_pretrained(
+                **asked, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             ),
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
-        raise UserError(f"model.path: cannot load {name!r}: {reason}") from error
+    except BROKEN as error:
+        raise UserError(f"model.path: cannot load {name!r}: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(
@@ -63,13 +94,22 @@ def load_model(path: str | Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def _first_line(error: Exception) -> str:
+    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+
+
 def _reach(name: str) -> None:
     """Ask the hub once for a model, or the local cache: transformers would try for a minute."""
     try:
-        snapshot_download(name, allow_patterns=["config.json"])
+        place = snapshot_download(name, allow_patterns=["config.json", "adapter_config.json"])
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model.path: cannot fetch {name!r} from the hub: {reason}") from error
+    if (Path(place) / "adapter_config.json").is_file():  # transformers would load it unasked
+        raise UserError(
+            f"model.path: {name!r} holds an adapter: hf download {name} --local-dir DIR, and "
+            "--model.path BASE --model.adapter DIR"
+        )
 
 
 def model_class(config: Any) -> Any:
@@ -90,7 +130,8 @@ def fresh_model(config: Any) -> Any:
 
 
 def read_shape(path: str) -> ModelShape | None:
-    """The shape of a model directory, or of a hub model whose config.json is in the local cache.
+    """The shape of a model directory or GGUF file, or of a hub model whose config.json is in the
+    local cache.
 
     No weight is read; None where the hub would have to be asked.
 
@@ -98,13 +139,27 @@ def read_shape(path: str) -> ModelShape | None:
         UserError: the configuration cannot be read or is of an unknown kind.
     """
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and not Path(path).is_dir():
-            return None
-        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
-        raise UserError(f"model.path = {path!r}: cannot read its config.json: {reason}") from error
-    return shape_of(config)
+        return shape_of(read_config(path))
+    except FileNotFoundError:
+        return None
+
+
+def read_config(path: str) -> Any:
+    """The transformers configuration of a directory, a GGUF file, or a hub model's in the cache.
+
+    Raises:
+        UserError: it cannot be read or is of an unknown kind.
+        FileNotFoundError: the hub would have to be asked.
+    """
+    try:
+        return AutoConfig.from_pretrained(**source(path), local_files_only=True)
+    except BROKEN as error:
+        if isinstance(error, OSError) and not Path(path).exists():
+            raise FileNotFoundError(path) from error
+        what = "it" if Path(path).is_file() else "its config.json"
+        raise UserError(
+            f"model.path = {path!r}: cannot read {what}: {_first_line(error)}"
+        ) from error
 
 
 def shape_of(config: Any) -> ModelShape:

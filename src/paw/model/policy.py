@@ -1,13 +1,15 @@
 """A transformers causal LM as a policy: log-probabilities at chosen positions of packed rows."""
 
 import contextlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from paw.model.adapter import merge_adapter
 from paw.model.head import TokenLogprobs
 from paw.model.load import (
     decoder_of,
@@ -95,6 +97,7 @@ class Policy:
         cls,
         path: str | Path,
         *,
+        adapter: str = "",
         dtype: str = "float32",
         device: str = "cpu",
         lora_rank: int = 0,
@@ -107,6 +110,7 @@ class Policy:
 
         Args:
             path: model directory or hub name.
+            adapter: directory of an adapter to merge into its weights; "": none.
             dtype: of the weights: float32, bfloat16 or float64.
             device: "auto", "cpu", "cuda", "cuda:1", ...
             lora_rank: rank of a LoRA adapter on all linear layers, alone trained; 0 trains all.
@@ -116,11 +120,15 @@ class Policy:
             share_prefixes: compute a beginning that rows of a pass have in common once.
 
         Raises:
-            UserError: no such model, unreadable or incomplete weights, unknown dtype or device.
+            UserError: no such model, unreadable or incomplete weights, unknown dtype or device, an
+                adapter that cannot be merged.
         """
         place, kind = device_of(device), dtype_of(dtype)  # wrong names show before the weights
+        model = load_model(path, kind)
+        if adapter:
+            model = merge_adapter(model, adapter)
         return cls(
-            load_model(path, kind).to(place),
+            model.to(place),
             lora_rank=lora_rank,
             seed=seed,
             gradient_checkpointing=gradient_checkpointing,
@@ -218,14 +226,41 @@ class Policy:
         """
         copy_parameters(self.state_dict(), state)
 
-    def save(self, directory: str | Path) -> None:
-        """Write an ordinary model directory, LoRA merged; the tokenizer is saved elsewhere."""
-        directory = Path(directory)
+    def save(
+        self, directory: str | Path, end_ids: Sequence[int] = (), pad_id: int | None = None
+    ) -> None:
+        """Write an ordinary model directory, LoRA merged; the tokenizer is saved elsewhere.
+
+        Args:
+            directory: new or existing.
+            end_ids: tokens at which a response ends, for the directory's generation_config.json;
+                none: as the model came.
+            pad_id: the padding token; default the first of `end_ids`.
+        """
         merged = merged_state_dict(self.model) if self.lora_rank else None
-        self.model.save_pretrained(directory, state_dict=merged)
-        for file in directory.iterdir():
-            if file.is_file():  # safetensors leaves its files readable by their owner alone
-                file.chmod(0o644)
+        save_model(self.model, directory, merged)
+        if end_ids:
+            _write_ends(Path(directory) / "generation_config.json", list(end_ids), pad_id)
+
+
+def save_model(
+    model: Any, directory: str | Path, state_dict: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write an ordinary model directory that others may read; weights of `state_dict`, if given."""
+    model.save_pretrained(directory, state_dict=state_dict)
+    for file in Path(directory).iterdir():
+        if file.is_file():  # safetensors leaves its files readable by their owner alone
+            file.chmod(0o644)
+
+
+def _write_ends(file: Path, end_ids: list[int], pad_id: int | None) -> None:
+    """Say in a generation_config.json where `generate` is to stop; the rest stays as it was."""
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    settings.pop("_from_model_config", None)  # else transformers derives it anew
+    settings["eos_token_id"] = end_ids[0] if len(end_ids) == 1 else end_ids
+    settings["pad_token_id"] = end_ids[0] if pad_id is None else pad_id
+    text = json.dumps(settings, indent=2, sort_keys=True)
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def copy_parameters(parameters: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 """A policy that can play: what the configuration says of tasks, environments, model and prompts."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -85,9 +86,20 @@ def open_pool(config: Config) -> EnvironmentPool:
 
 
 def load_policy(config: Config, path: str, *, lora: bool = True) -> Policy:
-    """The policy at `path` as [model] says."""
+    """The policy at `path` as [model] says, the adapter of `model.adapter` merged."""
     model = config.model
-    return Policy.load(path, dtype=model.dtype, device=model.device, **_wrapping(config, lora))
+    return Policy.load(
+        path,
+        adapter=model.adapter,
+        dtype=model.dtype,
+        device=model.device,
+        **_wrapping(config, lora),
+    )
+
+
+def load_checkpoint(config: Config, path: Path) -> Policy:
+    """The policy that a run goes on from: its weights hold the adapter already."""
+    return load_policy(replace(config, model=replace(config.model, adapter="")), str(path))
 
 
 def wrap_policy(config: Config, model: Any) -> Policy:

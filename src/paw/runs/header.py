@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 
 from paw import __version__
-from paw.config.tree import Config
+from paw.config.tree import Config, ModelConfig
 from paw.model.policy import Policy
 from paw.runs.facts import commit
+from paw.runs.layout import adapter_base
 
 EXCHANGE_LINES = 20
 """Lines of the first prompt; of a longer one the middle is left out."""
@@ -30,7 +31,7 @@ def training_header(
         f"most {rollout.max_turns} turns, {rollout.context}"
     )
     rows = [
-        ("model", _model(config.model.path, policy)),
+        ("model", _model(model_name(config.model), policy)),
         ("tasks", f"{config.env.name} {config.env.split}, seed {run.seed}"),
         ("method", method(config)),
         ("budget", budget + (f"; {done:,} done" if done else "")),
@@ -49,7 +50,7 @@ def imitation_header(
     """The header of `paw imitate`; `done`: steps already made."""
     settings = config.imitate
     source = f"of {settings.trajectories}" if settings.trajectories else "of the expert"
-    path = "a new one" if settings.from_scratch else config.model.path
+    path = "a new one" if settings.from_scratch else model_name(config.model)
     rows = [
         ("model", _model(path, policy)),
         ("tasks", f"{config.env.name} {config.env.split}, seed {config.run.seed}"),
@@ -67,6 +68,15 @@ def imitation_header(
         ("directory", settings.output),
     ]
     return _header(policy, rows, origins)
+
+
+def model_name(model: ModelConfig) -> str:
+    """Where the weights come from, adapter included."""
+    if not model.adapter:
+        return model.path
+    base = adapter_base(model.adapter)
+    made_for = f" (made for {base})" if base else ""
+    return f"{model.path} + adapter {model.adapter}{made_for}, merged"
 
 
 def method(config: Config) -> str:

@@ -32,7 +32,7 @@ WORD = re.compile(CODE + r"| ?[^\W\d_]+| ?\d+|[^\w\s]|\s")
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of an HF directory or hub name.
+    """The tokenizer of an HF directory, a GGUF file or a hub name.
 
     A directory that says it holds a generic fast tokenizer is read as one: AutoTokenizer would
     choose by the model's type instead and silently change how text is split.
@@ -40,14 +40,18 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         UserError: no tokenizer there, or one that does not give back what it was given.
     """
-    own = Path(path) / "tokenizer_config.json"
+    place = Path(path)
+    own = place / "tokenizer_config.json"
     generic = False
     if own.is_file():
         name = json.loads(own.read_text(encoding="utf-8")).get("tokenizer_class", "")
         generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     try:
         loader = PreTrainedTokenizerFast if generic else AutoTokenizer
-        tokenizer = loader.from_pretrained(str(path))
+        if place.suffix.lower() == ".gguf":
+            tokenizer = loader.from_pretrained(str(place.parent), gguf_file=place.name)
+        else:
+            tokenizer = loader.from_pretrained(str(path))
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

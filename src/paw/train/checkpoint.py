@@ -12,7 +12,7 @@ import contextlib
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -23,14 +23,16 @@ from paw.model.policy import Policy
 from paw.runs.card import card_text
 from paw.runs.files import discard, new_directory
 from paw.runs.layout import CARD, complete, name_of, newest_checkpoint
+from paw.text.turns import turn_format
 from paw.train.learner import Learner
 
 
 def save_policy(
     directory: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase, card: str
 ) -> None:
-    """Write an HF directory with tokenizer and card into an existing or new directory."""
-    policy.save(directory)
+    """Write an HF directory with tokenizer and card into an existing or new directory; in it
+    `generate` of any tool stops where the policy learned to."""
+    policy.save(directory, turn_format(tokenizer).end_ids, cast(int | None, tokenizer.pad_token_id))
     tokenizer.save_pretrained(directory)
     (directory / CARD).write_text(card, encoding="utf-8")
 

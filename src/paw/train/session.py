@@ -20,6 +20,7 @@ from paw.rollout.actor import (
     Actor,
     check_lengths,
     check_vocabulary,
+    load_checkpoint,
     load_policy,
     open_pool,
     open_source,
@@ -31,7 +32,8 @@ from paw.runs import read
 from paw.runs.begun import as_begun
 from paw.runs.console import Say
 from paw.runs.format import MetricsRow
-from paw.runs.layout import newest_checkpoint, resolve_model, training_place
+from paw.runs.gguf import unpack
+from paw.runs.layout import newest_checkpoint, resolve_model, tokenizer_place, training_place
 from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
 from paw.text.tokenizer import load_tokenizer
@@ -109,14 +111,14 @@ def open_session(config: Config) -> Session:
     checkpoint = newest_checkpoint(place.directory / "checkpoints")
     if checkpoint is not None:  # one that another process trains on is gone in a moment
         os.close(lock(place))
-    path = resolve_model(config.model.path)
+    path = unpack(resolve_model(config.model.path))
     room = usable_bytes(device_of(config.model.device))
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
         policy = load_policy(config, path)
     else:
         with explain_broken(checkpoint):
-            policy = load_policy(config, str(checkpoint))
-    tokenizer = load_tokenizer(path)
+            policy = load_checkpoint(config, checkpoint)
+    tokenizer = load_tokenizer(tokenizer_place(config.model.adapter, path))
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
     config = settle(config, shape_of(policy.config), room)
