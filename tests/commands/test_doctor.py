@@ -131,7 +131,7 @@ def test_disk_of_the_current_directory(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_processor_without_bf16_is_warned_of():
     """Where /proc/cpuinfo tells the flags, the line agrees with them."""
-    flags = doctor._processor_flags()
+    flags = doctor.processor_flags()
     line = lines(doctor.check_torch).get("bf16")
     if line is not None and line.status == "warn":
         assert flags and not flags & doctor.BF16_FLAGS and "compute_dtype" in line.mend

@@ -199,8 +199,9 @@ def test_stock_generate_stops_where_the_policy_does(
         assert finished.code == 0, finished.err
         directory = output
     else:
-        rank = {"model__lora_rank": 2} if command == "lora" else {}
-        finished = server.run(["train", *flags("household", output, run__updates=1, **rank)])
+        options = {"run__updates": 1, "optimizer__learning_rate": 0}
+        options |= {"model__lora_rank": 2} if command == "lora" else {}
+        finished = server.run(["train", *flags("household", output, **options)])
         assert finished.code == 0, finished.err
         directory = output / "checkpoints" / "update-000001"
     tokens, ends = response(directory)

@@ -113,7 +113,7 @@ def check_torch() -> Iterator[Line]:
         f"{torch.__version__} ({built} build), {torch.get_num_threads()} threads of "
         f"{os.cpu_count()} cores",
     )
-    flags = _processor_flags()
+    flags = processor_flags()
     if flags & BF16_FLAGS:
         yield Line("ok", "bf16", f"in the processor: {', '.join(sorted(flags & BF16_FLAGS))}")
     elif flags and not torch.cuda.is_available():
@@ -301,7 +301,7 @@ def _constraints() -> dict[str, str]:
     return {name.strip(): number.strip() for name, equals, number in pairs if equals}
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
     """Flags of the first processor; empty where the system does not tell."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
