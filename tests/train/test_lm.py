@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_files import smollm2
+from lm_files import alone, smollm2
 from paw.commands import doctor
 from paw.config.read import resolve
 from paw.config.tree import Config
@@ -54,8 +54,9 @@ def configured(model: Path, tmp_path: Path):
         keys = SETTINGS | {"model.path": model, "run.directory": tmp_path / name} | changed
         return resolve([], [x for key, value in keys.items() for x in (f"--{key}", text_of(value))])
 
-    yield make
-    gc.collect()
+    with alone():
+        yield make
+        gc.collect()
 
 
 def text_of(value: object) -> str:
