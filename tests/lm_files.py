@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from paw.envs.base import Observation, StepResult
+from paw.envs.base import Observation, StepResult, TaskSource
 from paw.runs.gguf import unpack
 from paw.types import Task
 
@@ -61,19 +61,18 @@ def _fetch(file: Path) -> None:
         os.replace(Path(place) / MEMBER, file)
 
 
-class Vowels:
+class Vowels(TaskSource):
     """An environment for a model that knows no commands: any text goes, vowels are paid."""
 
-    max_return = 1.0
-    split = "train"
+    name, max_return = "vowels", 2.0
 
     def __init__(self, split: str = "train"):
-        pass
+        self.split = split
 
     def __len__(self) -> int:
         return 2
 
-    def __getitem__(self, index: int) -> Task:
+    def task(self, index: int) -> Task:
         return Task(f"vowels-{index}", "vowels", f"Write a word about {('cats', 'rain')[index]}.")
 
     def open(self, task: Task, seed: int = 0) -> "Episode":
@@ -83,7 +82,7 @@ class Vowels:
 class Episode:
     """The share of vowels of a command is its reward."""
 
-    max_return = 1.0
+    max_return = 2.0
 
     def __init__(self, task: Task):
         self.task = task
