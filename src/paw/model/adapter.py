@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from paw.errors import UserError
-from paw.model.load import BROKEN, fresh_model, own_logprobs, probe_rows, read_config
+from paw.model.load import BROKEN, fresh_model, read_config
+from paw.model.probe import own_logprobs, probe_rows
 
 FP32_TOLERANCE, BF16_TOLERANCE = 1e-3, 0.3
 """Nats between the log-probabilities of a model with its adapter and of the merged one."""
@@ -21,7 +22,7 @@ def merge_adapter(model: Any, directory: str) -> Any:
         UserError: an adapter of another model, of a kind that cannot be merged, or one that changes
             what cannot be merged exactly (tied embeddings).
     """
-    rows = probe_rows(model.config.vocab_size)
+    rows = probe_rows(model.config)
     adapted = _attach(model.eval(), directory)
     wanted = own_logprobs(model, rows)
     try:

@@ -25,6 +25,12 @@ ROWS = range(6), range(6, 17)
 SHORT_WINDOW = 5
 
 
+def probe_rows(config: Any) -> list[list[int]]:
+    """Two short rows of tokens that every tokenizer has, for a model of `config`."""
+    size = config.get_text_config(decoder=True).vocab_size
+    return [[(7 * i + 3) % size for i in r] for r in ROWS]
+
+
 @torch.no_grad()
 def own_logprobs(model: Any, rows: list[list[int]]) -> Tensor:
     """[S] the model's own log-probabilities of all tokens but the first of each row.
@@ -76,8 +82,7 @@ class PackingProbe:
         """
         self.model = model
         self._config = model.config.get_text_config(decoder=True)
-        # [S] of tokens that every tokenizer has.
-        self.rows = [[(7 * i + 3) % self._config.vocab_size for i in r] for r in ROWS]
+        self.rows = probe_rows(model.config)
         with short_windows(model), in_float32(model):
             self._exact = own_logprobs(model, self.rows)
         with short_windows(model), autocast():
