@@ -85,7 +85,7 @@ def test_an_installation_without_spacy(tmp_path: Path, monkeypatch: pytest.Monke
     installation(tmp_path, peft="0.18", pyarrow="12.0", pytest="9.0")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     found = lines(doctor.check_extras) | lines(doctor.check_tagger)
-    assert found["[lora]"] == Line("ok", "[lora]", "model.lora_rank: peft 0.18")
+    assert found["[lora]"] == Line("ok", "[lora]", "model.lora_rank and model.adapter: peft 0.18")
     assert found["[search]"].found.endswith("pyarrow 12.0 is not >=15")
     assert found["[search]"].mend == "pip install 'paw-rl[search]'"
     assert found["[dev]"].found.endswith(": pytest 9.0")

@@ -172,7 +172,8 @@ def test_ctrl_c_finishes_the_update_and_saves(
 ):
     run = tmp_path / "run"
     arguments = command(policy, run, "lora", run__checkpoint_every=1000)
-    middle = server.run(arguments, watch=str(run)).events // 2
+    # Within the updates; the last third of the events is the checkpoint at the end.
+    middle = server.run(arguments, watch=str(run)).events // 3
     shutil.rmtree(run)
     finished = server.run(arguments, **moment(run, number, middle))
     assert finished.code == 130
