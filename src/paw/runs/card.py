@@ -4,7 +4,7 @@ It is a layer of the configuration below files and flags, so that `paw eval` and
 policy go on with its own settings. A card may hold any key. What a checkpoint's card holds:
 
     [env]        name, and the environment's options that are no place on one machine
-    [model]      lora_rank
+    [model]      lora_rank, share_prefixes
     [rollout]    everything but who samples and how many workers
     [algorithm]  everything
     [paw]        everything; the coefficient where it is not the loss's own
@@ -26,7 +26,7 @@ from paw.runs.facts import commit
 
 ALONE: dict[str, tuple[str, ...]] = {
     "env": ("name",),
-    "model": ("lora_rank",),
+    "model": ("lora_rank", "share_prefixes"),
     "eval": ("split", "episodes", "max_turns", "temperature"),
     "imitate": ("learning_rate",),
 }
