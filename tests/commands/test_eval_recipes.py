@@ -93,7 +93,7 @@ def test_progress_says_success_and_time_left(
     server: ForkServer, policy: Path, recipe: Path, tmp_path: Path
 ):
     _, err = evaluated(server, [str(policy), str(recipe)], tmp_path)
-    assert "episode 4/4, " in err and " in all, success 0" in err
+    assert "episode 4/4, " in err and " in all, won 0" in err
 
 
 def test_an_endpoint_takes_recipes(recipe: Path, tmp_path: Path, capsys):

@@ -4,7 +4,7 @@ import pytest
 
 from paw.envs.base import Observation, StepResult
 from paw.evals import progress
-from paw.evals.progress import Watched, success_so_far
+from paw.evals.progress import Watched
 from paw.rollout.pool import Failure
 from paw.types import Task
 
@@ -51,8 +51,3 @@ def test_success_and_time_left(monkeypatch):
     watched.open([(0, TASK, 0)])
     watched.step({0: "go"})
     assert told[-1][:2] == (4, 1)
-
-
-def test_no_success_rate_before_an_episode_is_finished():
-    assert success_so_far(0, 0) == {}
-    assert success_so_far(1, 4) == {"rollout/success_rate": 0.25}

@@ -7,7 +7,6 @@ from typing import Any
 
 from paw.config.tree import Config
 from paw.evals.play import evaluate
-from paw.evals.progress import success_so_far
 from paw.model.load import device_of, shape_of
 from paw.rollout.actor import (
     Actor,
@@ -78,7 +77,7 @@ def evaluate_model(
             episodes,
             config.eval.temperature,
             seed,
-            lambda finished, won, left: bar(finished, success_so_far(won, finished), left),
+            lambda finished, won, left: bar(finished, {"won": won}, left),
             on_played=save,
         )
     model = {"model": path}

@@ -13,11 +13,6 @@ Progress = Callable[[int, int, float], None]
 episode ends before its last turn."""
 
 
-def success_so_far(num_won: int, num_finished: int) -> dict[str, float]:
-    """What a progress bar shows of it."""
-    return {"rollout/success_rate": num_won / num_finished} if num_finished else {}
-
-
 class Watched:
     """Environments that tell `progress` at every turn how the evaluation stands.
 

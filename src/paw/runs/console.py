@@ -28,6 +28,7 @@ SHOWN = {
     "wm/nll": "wm nll",
     "imitate/nll": "nll",
     "demonstrations": "demonstrations",
+    "won": "won",  # a count: of episodes side by side those that win are finished first
 }
 """Metrics beside the bar and their short names, what matters most first."""
 LINE_SECONDS = 30.0
