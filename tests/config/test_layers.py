@@ -74,7 +74,7 @@ def test_what_changes_nothing_is_said_once(capsys: pytest.CaptureFixture[str]):
 def test_warnings_stand_once_behind_the_header(capsys: pytest.CaptureFixture[str]):
     resolved = layers([], ["--rollout.groups", "4", "--paw.constant", "2"])
     card, flags = (line.replace("\n    ", " ") for line in origins(resolved))
-    assert card.startswith("card: run.updates = 80, rollout.max_turns = 20,")
+    assert card.startswith("card: run.updates = 80, model.share_prefixes = false,")
     assert flags == "flags: rollout.groups = 4, paw.constant = 2"
     texts = []
     say = telling(resolved, texts.append)
