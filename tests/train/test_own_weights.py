@@ -82,7 +82,8 @@ def test_a_new_lora_goes_on_it(server: ForkServer, policy: Path, adapter: Path, 
         found = weights(tmp_path / "run", updates)
         assert all(torch.equal(plain[name], found[name]) for name in plain)
     rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert all(json.loads(row)["policy/ref_kl"] == 0 for row in rows[:1])
+    # Zero but for rounding: the reference reads other packs than the policy.
+    assert json.loads(rows[0])["policy/ref_kl"] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("command", ["train", "dry", "imitate", "eval", "play"])
