@@ -14,20 +14,23 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from paw.config.read import resolve
+from paw.config.tree import Config
 from paw.imitate.demonstrations import Demonstration, expert_demonstrations
+from paw.imitate.rows import demonstration_rows
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.rollout.actor import load_policy, make_serializer, open_source
 from paw.runs.layout import resolve_model
 from paw.text.dialogue import Serializer
 from paw.text.tokenizer import load_tokenizer
-from paw.types import Role, SampledAction
+from paw.types import Role
 
 RHO = 0.2
 
@@ -63,28 +66,21 @@ class Sums:
 
 
 def episode_row(
-    serializer: Serializer, episode: Demonstration
+    serializer: Serializer, episode: Demonstration, config: Config
 ) -> tuple[list[int], list[tuple[int, int, bool]]]:
-    """The tokens of an episode, and (start, stop, said for the first time) of each observation."""
-    dialogue = serializer.dialogue(episode.task)
-    ids: list[int] = []
-    spans = []
-    seen: set[str] = set()
-    turns = list(zip(episode.observations, episode.responses, strict=False))
-    for observation, response in turns:
-        dialogue.observe(observation.text, observation.commands)
-        prompt = dialogue.prompt()
-        roles = [i for i, r in enumerate(prompt.context_roles) if r == Role.OBSERVATION]
-        if ids and roles:
-            start, stop = len(ids) + roles[0], len(ids) + roles[-1] + 1
-            spans.append((start, stop, observation.text not in seen))
-        seen.add(observation.text)
-        tokens = (*serializer.encode(response), serializer.format.end_of_turn)
-        ids += [*prompt.context_ids, *tokens]
-        dialogue.act(
-            SampledAction(tokens, (), None, finished=True), serializer.parse(response).command
-        )
-    return ids, spans
+    """The tokens of an episode, and (start, stop, said for the first time) of each observation
+    between two actions."""
+    (row,) = demonstration_rows(serializer, episode, config)
+    texts = [o.text for o in episode.observations[: len(episode.responses)]]
+    shown = iter(i for i, text in enumerate(texts) if i and text)
+    spans, start = [], 0
+    for role, tokens in groupby(row.roles):
+        stop = start + len(list(tokens))
+        if role == Role.OBSERVATION and start > row.roles.index(Role.ACTION):
+            i = next(shown)
+            spans.append((start, stop, texts[i] not in texts[:i]))
+        start = stop
+    return list(row.token_ids), spans
 
 
 @torch.no_grad()
@@ -118,6 +114,7 @@ def main() -> None:
         flags = [
             f"--env.name={args.env}", f"--env.split={args.split}", f"--model.path={model}",
             f"--imitate.demonstrations={args.episodes}", f"--run.seed={args.seed}",
+            "--imitate.observation_weight=0",
             "--rollout.context=append", "--rollout.response_format=command",
             "--rollout.max_prompt_tokens=4000", *(f"--{item}" for item in args.set),
         ]  # fmt: skip
@@ -125,7 +122,7 @@ def main() -> None:
         episodes = expert_demonstrations(open_source(config), config)
         path = resolve_model(config.model.path)
         serializer = make_serializer(config, load_tokenizer(path))
-        rows = [row for e in episodes if (row := episode_row(serializer, e))[1]]
+        rows = [row for e in episodes if (row := episode_row(serializer, e, config))[1]]
         found = measure(load_policy(config, path), rows).result()
         results[model] = found
         new = found["nll_per_token_of_new"]

@@ -18,6 +18,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
+def first_line(error: Exception) -> str:
+    """What an error of a library says first, else its name."""
+    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
+
+
 class RunFailure(Exception):
     """A run that cannot go on through no fault of its input; the command line exits 1."""
 

@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from paw.errors import UserError, nearest
+from paw.errors import UserError, first_line, nearest
 from paw.model.memory import ModelShape
 from paw.model.positions import positions_of
 
@@ -79,7 +79,7 @@ def _load(name: str, asked: dict[str, str], dtype: torch.dtype) -> Any:
             ),
         )
     except BROKEN as error:
-        raise UserError(f"model.path: cannot load {name!r}: {_first_line(error)}") from error
+        raise UserError(f"model.path: cannot load {name!r}: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(
@@ -92,10 +92,6 @@ def _load(name: str, asked: dict[str, str], dtype: torch.dtype) -> Any:
             f"{list(wanted)} by config.json; they do not belong together"
         )
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
 
 
 def _reach(name: str) -> None:
@@ -158,7 +154,7 @@ def read_config(path: str) -> Any:
             raise FileNotFoundError(path) from error
         what = "it" if Path(path).is_file() else "its config.json"
         raise UserError(
-            f"model.path = {path!r}: cannot read {what}: {_first_line(error)}"
+            f"model.path = {path!r}: cannot read {what}: {first_line(error)}"
         ) from error
 
 
@@ -172,8 +168,9 @@ def shape_of(config: Any) -> ModelShape:
         with torch.device("meta"):
             model = fresh_model(config)
     except (ValueError, ImportError) as error:
-        reason = next((x for x in str(error).splitlines() if x), type(error).__name__)
-        raise UserError(f"model.path: cannot make a {config.model_type!r}: {reason}") from error
+        raise UserError(
+            f"model.path: cannot make a {config.model_type!r}: {first_line(error)}"
+        ) from error
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     linear = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     config = config.get_text_config(decoder=True)

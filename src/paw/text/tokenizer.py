@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 
 PAD, OBSERVATION, ACTION, END = "<|pad|>", "<|observation|>", "<|action|>", "<|end|>"
 SPECIAL = [PAD, OBSERVATION, ACTION, END]
@@ -53,9 +53,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         else:
             tokenizer = loader.from_pretrained(str(path))
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"model.path = {str(path)!r}: no tokenizer to load there: {reason}"
+            f"model.path = {str(path)!r}: no tokenizer to load there: {first_line(error)}"
         ) from None
     probe = "Nothing happens. You see a mug 12."
     back = tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"])

@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from paw.config.tree import Config
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 from paw.model.policy import Policy
 from paw.runs.card import card_text
 from paw.runs.files import discard, new_directory
@@ -92,7 +92,7 @@ def restore(checkpoint: Path, learner: Learner) -> int:
         pickle.PickleError,
     ) as error:  # fmt: skip
         raise UserError(
-            f"{file}: cannot read it ({_first_line(error)}){_how_to_go_on(checkpoint)}"
+            f"{file}: cannot read it ({first_line(error)}){_how_to_go_on(checkpoint)}"
         ) from error
 
 
@@ -114,10 +114,6 @@ def _how_to_go_on(checkpoint: Path) -> str:
     older = [c for c in complete(checkpoint.parent) if c.name < checkpoint.name]
     where = older[-1].name if older else "the start"
     return f"; delete the directory {checkpoint}: the same command then goes on from {where}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((x.strip() for x in str(error).splitlines() if x.strip()), type(error).__name__)
 
 
 def _write_state(state: dict[str, Any], file: Path) -> None:

@@ -19,7 +19,7 @@ import transformers
 from paw.envs.retrieval.base import Passage
 from paw.envs.retrieval.files import clean
 from paw.envs.retrieval.store import PassageStore, PassageWriter
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 
 Pooling = Literal["mean", "cls"]
 E5_PREFIXES = ("query: ", "passage: ")
@@ -63,7 +63,7 @@ class Encoder:
                 str(path), local_files_only=True, dtype=dtype
             )
         except (OSError, ValueError) as error:
-            raise UserError(f"encoder {path}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"encoder {path}: {first_line(error)}") from error
         self._model = model.to(self.device).eval()
 
     @torch.inference_mode()

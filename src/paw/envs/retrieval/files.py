@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 from paw.utf8 import utf8
 
 CHUNK_BYTES = 1 << 20
@@ -117,8 +117,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     number += 1
                     yield number, row
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}, behind row {number}: damaged Parquet file ({reason})") from error
+        raise UserError(
+            f"{path}, behind row {number}: damaged Parquet file ({first_line(error)})"
+        ) from error
 
 
 def clean(text: str) -> str:
