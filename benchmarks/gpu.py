@@ -84,9 +84,9 @@ def main() -> None:
     print("   ".join(f"{k} {v}" for k, v in where.items()), flush=True)
     for part in parts:
         cells, until = PARTS[part]
-        bench.run(part, cells(bench), until)
-        if args.output:  # after each part: a run that is cut short has what it found
-            args.output.write_text(json.dumps({**where, "rows": bench.rows}, indent=1) + "\n")
+        for _ in bench.run(part, cells(bench), until):
+            if args.output:  # after each row: a run that is cut short has what it found
+                args.output.write_text(json.dumps({**where, "rows": bench.rows}, indent=1) + "\n")
     failed = [row for row in bench.rows if "error" in row or row.get("exit")]
     print(f"{len(bench.rows)} rows, {len(failed)} failed, {bench.seconds_left:.0f} s left")
     sys.exit(bool(failed))

@@ -44,21 +44,21 @@ class Bench:
         name = torch.cuda.get_device_name(self.device)
         return next((flops for part, flops in PEAKS.items() if part in name), None)
 
-    def run(self, part: str, cells: Iterator[Cell], until: float) -> None:
-        """Measure the cells of a part, up to a share `until` of the budget. A failure is a row like
-        any other, and stops nothing."""
+    def run(self, part: str, cells: Iterator[Cell], until: float) -> Iterator[Numbers]:
+        """Measure the cells of a part, up to a share `until` of the budget, and give each row once
+        it is there. A failure is a row like any other, and stops nothing."""
         while True:
             try:
                 name, seconds, measure = next(cells)
             except StopIteration:
                 return
             except Exception as error:  # what the cells of a part share could not be made
-                self._add(part, "", failure(error))
+                yield self._add(part, "", failure(error))
                 return
             left = self.seconds_left - (1 - until) * self.budget
             if not self.toy and seconds > left:
                 note = f"left out: takes about {seconds:.0f} s, {left:.0f} s are left to this part"
-                self._add(part, name, {"note": note})
+                yield self._add(part, name, {"note": note})
                 continue
             try:
                 found = measure()
@@ -66,12 +66,13 @@ class Bench:
                 found = failure(error)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._add(part, name, found)
+            yield self._add(part, name, found)
 
-    def _add(self, part: str, name: str, found: Numbers) -> None:
-        row = {"part": part, "what": name, **found}
+    def _add(self, part: str, name: str, found: Numbers) -> Numbers:
+        row: Numbers = {"part": part, "what": name, **found}
         self.rows.append(row)
         print(line(row), flush=True)
+        return row
 
     def synchronize(self) -> None:
         """Wait for the device."""
