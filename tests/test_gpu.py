@@ -87,14 +87,23 @@ def test_a_step_that_reads_back_runs_without_a_graph(capsys):
     assert capsys.readouterr().err.count("without CUDA graphs") == 1
 
 
-def test_graphs_see_new_weights():
+@pytest.mark.parametrize("moved", [False, True])
+def test_graphs_see_new_weights(moved):
+    """In place, by the graphs of the last update; or elsewhere, and they are recorded anew."""
     policy = on_gpu()
-    sampler, _ = sampler_of(policy, graphs=True)
+    sampler, decoder = sampler_of(policy, graphs=True)
     turns(sampler)
+    before = set(decoder.graphs._graphs.values())
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.mul_(0.9)
+            if moved:
+                parameter.data = parameter.data.clone()
     sampler.load(policy, 1)
+    turns(sampler, 1)
+    kept = before.intersection(decoder.graphs._graphs.values())
+    assert bool(kept) != moved
+    sampler.load(policy, 2)
     expected = turns(LocalSampler(Policy(policy.model.cpu()), END_IDS), 1)
     policy.model.to(CUDA)
     for a, b in zip(turns(sampler, 1), expected, strict=True):
@@ -182,8 +191,8 @@ def test_learner_on_a_gpu_has_the_gradient_of_the_cpu():
 
 
 def test_head_at_a_large_vocabulary_never_holds_all_logits():
-    """4,096 positions of V = 151,936 are 2.3 GiB of logits in fp32. At once there are 2^25 of them,
-    128 MiB in fp32, a few times over, and the weight's gradient, twice: 151,936 x 256 x (4 + 2)."""
+    """4,096 positions of V = 151,936 are 2.3 GiB of logits in fp32. At once there are 2^26 of them,
+    256 MiB in fp32, a few times over, and the weight's gradient, twice: 151,936 x 256 x (4 + 2)."""
     generator = torch.Generator(CUDA).manual_seed(0)
     shapes = (4096, 256), (151_936, 256)
     hidden, weight = (
@@ -195,7 +204,7 @@ def test_head_at_a_large_vocabulary_never_holds_all_logits():
     before = torch.cuda.memory_allocated()
     token_logprobs(hidden, weight, targets)[0].sum().backward()
     peak = torch.cuda.max_memory_allocated() - before
-    assert peak < 5 * 2**27 + 151_936 * 256 * 6 + 2**26
+    assert peak < 5 * 2**28 + 151_936 * 256 * 6 + 2**26
 
 
 def test_shared_beginnings_through_flash():

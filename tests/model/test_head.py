@@ -171,5 +171,5 @@ def test_chunks_fit_a_cpus_cache_where_the_vocabulary_lets_them():
     product, and 2^25 are 220.8."""
     assert chunk_size(351, "cpu") == 1493
     assert chunk_size(4500, "cpu") == 256
-    assert chunk_size(151_936, "cpu") == chunk_size(151_936, "cuda") == 220
-    assert chunk_size(351, "cuda") == 2**25 // 351
+    assert (chunk_size(151_936, "cpu"), chunk_size(151_936, "cuda")) == (220, 441)
+    assert chunk_size(351, "cuda") == 2**26 // 351

@@ -181,3 +181,31 @@ def test_sequences_of_blocks_are_their_rows_up_to_where_they_stop():
     assert sequences.gather(keys).flatten().tolist() == [8, 9, 10, 0, 1]
     assert [x.tolist() for x in sequences.offsets] == [[0, 2, 4], [0, 3, 5]]
     assert sequences.longest == (2, 3)
+
+
+def test_kept_memory_says_nothing_of_the_conversations_before():
+    """Other conversations after `reset`, fewer and longer ones, and after new weights."""
+    policy = make_policy()
+    sampler = LocalSampler(policy, END_IDS, fixed_shapes=True)
+    sampler._may_keep = 2**30
+    moves = []
+    for update, (seed, num) in enumerate(((0, 6), (1, 6), (2, 3))):
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.mul_(0.95)
+        sampler.load(policy, update)
+        requests = requests_of(prompts(num, seed), update)
+        ours = sampler.sample(requests, temperature=1.0, max_tokens=12)
+        fresh = LocalSampler(policy, END_IDS, fixed_shapes=True)
+        theirs = fresh.sample(requests, temperature=1.0, max_tokens=12)
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.token_ids == b.token_ids
+            torch.testing.assert_close(a.logprobs, b.logprobs, rtol=0, atol=1e-4)
+        moves.append(sampler._cache.moves)
+    assert moves[0] == moves[1] == moves[2] and sampler._cache.num_bytes > 0
+    sampler.load(make_policy(), 9)  # another model: nothing of the first one's fits
+    assert sampler._cache.num_bytes == 0
+    sampler._may_keep = 0
+    sampler.sample(requests_of(prompts(2)), temperature=1.0, max_tokens=2)
+    sampler.reset()
+    assert sampler._cache.num_bytes == 0

@@ -24,12 +24,21 @@ class SlotCache:
         self.moves = 0
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything and free the memory."""
-        self.moves += 1
+    @property
+    def num_bytes(self) -> int:
+        """Of memory that it holds."""
+        return sum(x.nbytes for pair in self._layers.values() for x in pair)
+
+    def forget(self) -> None:
+        """Forget every conversation and keep the memory for others."""
         self.tokens: dict[int, list[int]] = {}
         self.rows: dict[int, int] = {}
         self._slots: list[int] = []
+
+    def reset(self) -> None:
+        """Forget everything and free the memory."""
+        self.forget()
+        self.moves += 1
         self._num_rows = 0
         self.length = 0
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -209,6 +210,11 @@ class Policy:
         if self.compute_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.compute_dtype, cache_enabled=keep)
+
+    def places(self) -> tuple[int, ...]:
+        """Where its weights and buffers lie: what was built on them holds until they move."""
+        tensors = chain(self.model.parameters(), self.model.buffers())
+        return tuple(tensor.data_ptr() for tensor in tensors)
 
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters; with LoRA the adapter's alone."""

@@ -46,7 +46,7 @@ class Decoder(Protocol):
         ...
 
     def reset(self) -> None:
-        """The cache has been emptied, or the weights are others: forget what was built on them."""
+        """The cache's memory has been freed: forget what was built on it."""
         ...
 
 

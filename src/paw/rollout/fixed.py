@@ -82,7 +82,7 @@ class FixedDecoder:
         self.end_ids = end_ids
         self.graphs = StepGraphs(device)
         self._board: _Board | None = None
-        self._moves = -1
+        self._places: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """See `Decoder`."""
@@ -98,7 +98,7 @@ class FixedDecoder:
         count = len(wanted.slots)
         responses = Responses(cache, wanted, self.end_ids)
         first = draw(policy.logits(wanted.hidden), wanted.uniforms[:, 0], wanted.temperature)
-        board = self._prepared(cache, wanted, first[1])
+        board = self._prepared(policy, cache, wanted, first[1])
         board.tokens[:count, 0] = first[0]
         board.numbers[:, :count, 0] = torch.stack(first[1:])
 
@@ -115,14 +115,15 @@ class FixedDecoder:
                 for numbers in board.numbers[:, :count, :drawn].tolist())  # fmt: skip
         return responses.actions(*rows)
 
-    def _prepared(self, cache: SlotCache, wanted: Wanted, like: Tensor) -> _Board:
+    def _prepared(self, policy: Policy, cache: SlotCache, wanted: Wanted, like: Tensor) -> _Board:
         """The board with the chances of `wanted`; graphs that name tensors which have moved go."""
         count, steps = wanted.uniforms.shape
         if self._board is None or not self._board.fits(bucket(count), steps):
             self._board = _Board.make(bucket(count), steps, like)
             self.graphs.reset()
-        if self._moves != cache.moves:
-            self._moves = cache.moves
+        places = (cache.moves, *policy.places())
+        if self._places != places:
+            self._places = places
             self.graphs.reset()
         self._board.uniforms[:count, :steps] = wanted.uniforms
         return self._board

@@ -21,6 +21,10 @@ from paw.rollout.fixed import FixedDecoder
 from paw.rollout.sampler import SampleRequest
 from paw.types import SampledAction
 
+KEPT_SHARE = 0.05
+"""Of a GPU's memory, which the cache may keep while others compute: what was recorded for it is
+used again in the next update."""
+
 
 class LocalSampler:
     """A `Sampler` on the weights of a `Policy`."""
@@ -47,8 +51,12 @@ class LocalSampler:
         self.end_ids = frozenset(end_ids)
         self.max_length: int | None = max_length or policy.positions.limit
         self._cache = SlotCache()
+        on_gpu = policy.device.type == "cuda"
+        self._may_keep = 0
+        if on_gpu:
+            self._may_keep = int(KEPT_SHARE * torch.cuda.mem_get_info(policy.device)[1])
         if fixed_shapes is None:
-            fixed_shapes = policy.device.type == "cuda"
+            fixed_shapes = on_gpu
         self._decoder: Decoder = (
             FixedDecoder(self.end_ids, policy.device)
             if fixed_shapes
@@ -57,11 +65,19 @@ class LocalSampler:
 
     def load(self, policy: Policy, version: int) -> None:
         """Sample from `policy` as it is now: what older weights computed is dropped."""
+        if policy is not self.policy:
+            self._free()
         self.policy = policy
         self.reset()
 
     def reset(self) -> None:
-        """Forget every conversation and free its memory."""
+        """Forget every conversation and free its memory, unless it is little."""
+        if self._cache.num_bytes <= self._may_keep:
+            self._cache.forget()
+        else:
+            self._free()
+
+    def _free(self) -> None:
         self._cache.reset()
         self._decoder.reset()
 
