@@ -19,7 +19,7 @@ LEVEL = {
     "__init__": 0, "types": 0, "errors": 0, "style": 0, "utf8": 0, "objective": 0,
     "config": 1, "envs": 1, "text": 1, "model": 1,
     "rollout": 2, "runs": 2, "evals": 3, "train": 4, "imitate": 5,
-    "compare": 6, "report": 6, "integrations": 6, "commands": 7, "cli": 8, "__main__": 8,
+    "compare": 6, "report": 6, "integrations": 6, "commands": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 """A room imports from lower ones, and from itself."""
 
