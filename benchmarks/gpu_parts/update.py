@@ -5,9 +5,12 @@ sessions learn from them, as acting is the same with PaW and without. `append` a
 for commands, `window` with the paper's prompts.
 """
 
+import gc
 import tempfile
 from collections.abc import Iterator
 from functools import partial
+
+import torch
 
 from gpu_parts.bench import Bench, Cell, Numbers
 from gpu_parts.models import build
@@ -48,6 +51,9 @@ def measure(bench: Bench, shape: str, context: str, groups: int) -> Numbers:
         played: list[Group] = []
         for name, enabled in (("on", "true"), ("off", "false")):
             own = ["--paw.enabled", enabled, "--run.directory", f"{directory}/{name}"]
+            if played:  # the same passes, and none for what the first session still holds
+                size = found["tokens_per_micro_batch"]
+                own += ["--optimizer.tokens_per_micro_batch", str(size)]
             session = open_session(resolve([], [*flags, *own]))
             try:
                 if not played:
@@ -56,6 +62,9 @@ def measure(bench: Bench, shape: str, context: str, groups: int) -> Numbers:
             finally:
                 session.close()
             del session
+            gc.collect()
+            if bench.device.type == "cuda":
+                torch.cuda.empty_cache()
     on, off = (float(found[f"learn_{name}_s"] or 0) for name in ("on", "off"))
     acting = float(found["act_s"] or 0)
     return found | {"update_s": acting + on, "paw_share": (on - off) / (acting + on)}

@@ -11,6 +11,7 @@ import torch
 
 from paw.errors import UserError
 from paw.model.load import load_model, read_shape
+from paw.runs import gguf
 from paw.runs.gguf import unpack
 from paw.runs.layout import resolve_model
 from paw.text.tokenizer import load_tokenizer
@@ -43,6 +44,21 @@ def test_weights_tokens_and_template_come_through(file: Path, tmp_path: Path):
     assert load_tokenizer(file).get_vocab() == tokenizer.get_vocab()
     assert not list(tmp_path.glob("*.tmp"))
     assert all(p.stat().st_mode & 0o044 == 0o044 for p in Path(directory).iterdir())
+
+
+def test_special_tokens_are_the_headers(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """transformers 5.17 makes a tokenizer whose end token is a Llama's, whatever the header says."""
+
+    def of_another_mind(path):
+        tokenizer = load_tokenizer(path)
+        tokenizer.eos_token = tokenizer.bos_token
+        tokenizer.pad_token = tokenizer.bos_token
+        return tokenizer
+
+    monkeypatch.setattr(gguf, "load_tokenizer", of_another_mind)
+    tokenizer = load_tokenizer(unpack(str(file)))
+    ids = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    assert ids == (START, END, END)
 
 
 def test_quantised_weights_are_rounded_ones(tmp_path: Path):

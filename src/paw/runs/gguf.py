@@ -30,6 +30,8 @@ from paw.text.tokenizer import load_tokenizer
 
 CONTROL = 3
 """Type of a token that no text may spell."""
+SPECIAL = {"eos": "eos_token", "bos": "bos_token", "padding": "pad_token"}
+"""Tokens that a header names, and what transformers calls them."""
 
 
 def unpack(path: str) -> str:
@@ -64,6 +66,7 @@ def check_gguf(path: str) -> PreTrainedTokenizerBase:
     _refuse(path, _misread_file(fields))
     _refuse(path, _misread_model(fields, read_config(path), num_weights))
     tokenizer = load_tokenizer(path)
+    _name_special_tokens(fields, tokenizer)
     _refuse(path, _misread_tokens(fields, tokenizer))
     return tokenizer
 
@@ -166,15 +169,23 @@ def _misread_model(fields: dict[str, Any], config: Any, num_weights: int) -> str
     return None
 
 
+def _name_special_tokens(fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """What the header calls end, begin and padding; transformers before 5.20 takes a Llama's."""
+    tokens = fields.get("tokenizer.ggml.tokens", [])
+    for key, attribute in SPECIAL.items():
+        wanted = fields.get(f"tokenizer.ggml.{key}_token_id")
+        if wanted is not None and wanted < len(tokens):
+            setattr(tokenizer, attribute, tokens[wanted])
+
+
 def _misread_tokens(fields: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> str | None:
     """What the header says of tokens and template that the tokenizer does not."""
     tokens = fields.get("tokenizer.ggml.tokens", [])
-    for key, have in (
-        ("eos", tokenizer.eos_token_id),
-        ("bos", tokenizer.bos_token_id),
-        ("padding", tokenizer.pad_token_id),
-    ):
-        wanted = fields.get(f"tokenizer.ggml.{key}_token_id")
+    for key, attribute in SPECIAL.items():
+        wanted, have = (
+            fields.get(f"tokenizer.ggml.{key}_token_id"),
+            getattr(tokenizer, f"{attribute}_id"),
+        )
         if wanted is not None and wanted != have:
             return f"its {key} token is {wanted}, that of the tokenizer made of it {have}"
     if fields.get("tokenizer.chat_template") != tokenizer.chat_template:
