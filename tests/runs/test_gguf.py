@@ -47,7 +47,7 @@ def test_weights_tokens_and_template_come_through(file: Path, tmp_path: Path):
 
 
 def test_special_tokens_are_the_headers(file: Path, monkeypatch: pytest.MonkeyPatch):
-    """transformers 5.17 makes a tokenizer whose end token is a Llama's, whatever the header says."""
+    """transformers 5.17 makes a tokenizer with a Llama's end token, whatever the header says."""
 
     def of_another_mind(path):
         tokenizer = load_tokenizer(path)
