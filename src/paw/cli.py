@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from paw import __version__
 from paw.commands import (
     check_env,
+    compare,
     data,
     doctor,
     eval,
@@ -26,7 +27,7 @@ from paw.commands import (
 from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
-COMMANDS = (train, imitate, eval, play, check_env, retriever, doctor, data, keys)
+COMMANDS = (train, imitate, eval, compare, play, check_env, retriever, doctor, data, keys)
 """In the order of `paw --help`."""
 ON_DISK = (
     errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG,

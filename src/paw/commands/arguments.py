@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from paw.errors import UserError, warn
 
 if TYPE_CHECKING:
-    from paw.config.read import Resolved
+    from paw.config.read import Layer, Resolved
     from paw.config.tree import Config
     from paw.runs.console import Say
 
@@ -73,21 +73,24 @@ def complain(what: object, status: int) -> int:
 
 
 def layers(
-    files: Sequence[str], flags: Sequence[str], counts: Callable[[str], bool] = lambda key: True
+    files: Sequence[str],
+    flags: Sequence[str],
+    counts: Callable[[str], bool] = lambda key: True,
+    on_top: "Layer | None" = None,
 ) -> "Resolved":
     """The configuration and where each value came from: protocol of the environment, preset, card
     of the policy, files, flags. Mistakes show before torch loads.
 
-    `counts`: which `table.key` of the files means something to the command.
+    `counts`: which `table.key` of the files means something to the command; `on_top` wins over all.
     """
     from paw import envs
     from paw.config.read import check_options, overlay
     from paw.runs.layout import check_adapter, read_card
 
-    model = overlay(files, flags, counts=counts).config.model
+    model = overlay(files, flags, counts=counts, on_top=on_top).config.model
     card = read_card(model.path)
     check_adapter(model.adapter)
-    resolved = overlay(files, flags, card, protocol_of, counts)
+    resolved = overlay(files, flags, card, protocol_of, counts, on_top)
     check_options(envs.factory(resolved.config.env.name), resolved.config)
     return resolved
 

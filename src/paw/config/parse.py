@@ -16,6 +16,13 @@ Table = dict[str, dict[str, Any]]
 
 def read_toml(file: str | Path) -> Table:
     """One TOML file as tables of known keys."""
+    data = load_toml(file)
+    check_tables(data, f"{file}: ")
+    return data
+
+
+def load_toml(file: str | Path) -> dict[str, Any]:
+    """What a TOML file says, whatever that is."""
     try:
         text = utf8(Path(file).read_bytes()).decode()
     except FileNotFoundError:
@@ -23,16 +30,19 @@ def read_toml(file: str | Path) -> Table:
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot read it: {error}") from None
     try:
-        data = tomllib.loads(text, parse_float=_number)
+        return tomllib.loads(text, parse_float=_number)
     except ValueError as error:
         raise UserError(f"{file}: not valid TOML: {error}") from None
+
+
+def check_tables(data: dict[str, Any], where: str) -> None:
+    """Raises UserError for a table or key that there is not."""
     for name, table in data.items():
-        check_table(name, f"{file}: ")
+        check_table(name, where)
         if not isinstance(table, dict):
-            raise UserError(f"{file}: {name} must be a table: write [{name}] and its keys below it")
+            raise UserError(f"{where}{name} must be a table: write [{name}] and its keys below it")
         for key in table:
-            check_key(name, key, f"{file}: ")
-    return data
+            check_key(name, key, where)
 
 
 def parse_flags(flags: Sequence[str]) -> Table:

@@ -108,8 +108,9 @@ def overlay(
     card: Table | None = None,
     protocol: Callable[[str], Mapping[str, Mapping[str, Any]]] = lambda env: {},
     counts: Callable[[str], bool] = lambda key: True,
+    on_top: Layer | None = None,
 ) -> Resolved:
-    """Overlay protocol, preset, card, then `files` left to right, then `flags`; check; convert.
+    """Overlay protocol, preset, card, `files` left to right, `flags`, `on_top`; check; convert.
 
     Args:
         files: TOML files.
@@ -118,6 +119,7 @@ def overlay(
         protocol: how an environment's benchmark is played, by its name.
         counts: which `table.key` of the files is taken: a recipe may say more than one command
             asks; what it does not ask is not even checked, but for its name.
+        on_top: keys that win over all others.
 
     Raises:
         UserError: unknown table or key (with the nearest known one and the file), wrong type, a
@@ -125,6 +127,7 @@ def overlay(
     """
     given = [Layer(str(file), only(counts, read_toml(file)), by_hand=True) for file in files]
     given.append(Layer(FLAGS, parse_flags(flags), by_hand=True))
+    given += [] if on_top is None else [on_top]
     card = card or {}
     last = _merged([Layer("", card), *given])
     name, what = last.get("env", {}).get("name", Config().env.name), trained(last)

@@ -1,0 +1,158 @@
+"""Which runs a comparison makes: every arm with every seed, alike in all that the arm does not say.
+
+    OUTPUT/runs/ARM/seed-N/         a run directory of `paw train`
+    OUTPUT/runs/ARM/seed-N.toml     what it is trained with
+    OUTPUT/runs/ARM/seed-N.log      what it printed
+    OUTPUT/runs/ARM/seed-N.failed   why it ended, where it cannot go on
+
+Runs of a seed stand together, so that pairs are complete early and arms take turns on the machine.
+All share the start, the order of tasks, the seeds of environments and of sampling, the evaluated
+episodes and the sizes of passes; what is left to the machine (`optimizer.tokens_per_micro_batch`)
+is chosen once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paw.compare.arms import Arm
+from paw.config.read import CHANGEABLE, Resolved, changes
+from paw.config.tree import Config
+from paw.errors import UserError
+from paw.model.load import device_of, read_shape
+from paw.rollout.actor import on_split, open_source
+from paw.rollout.fit import settle, usable_bytes
+from paw.runs.begun import CHOSEN_AT_THE_START, begun, with_choices
+from paw.runs.gguf import unpack
+from paw.runs.layout import newest_checkpoint, resolve_model, update_of
+
+EVALUATIONS = 4
+"""Where `eval.every` is not given: so many, and one before the first update."""
+DIAGNOSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run of a comparison."""
+
+    arm: str
+    seed: int
+    directory: Path
+    config: Config
+    after: Path | None = None
+    """A run that has to be finished before this one begins"""
+
+    @property
+    def settings(self) -> Path:
+        """What it is trained with."""
+        return self.directory.with_name(f"{self.directory.name}.toml")
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    @property
+    def failure(self) -> Path:
+        """Why it ended before its last update; there is none while it may go on."""
+        return self.directory.with_name(f"{self.directory.name}.failed")
+
+    @property
+    def updates_made(self) -> int:
+        """By its newest checkpoint."""
+        newest = newest_checkpoint(self.directory / "checkpoints")
+        return 0 if newest is None else update_of(newest)
+
+    @property
+    def status(self) -> str:
+        """finished | failed | missing"""
+        if self.updates_made >= self.config.run.updates:
+            return "finished"
+        return "failed" if self.failure.is_file() else "missing"
+
+
+def make_plan(
+    arms: Sequence[Arm],
+    resolved: Mapping[str, Resolved],
+    seeds: Sequence[int],
+    output: Path,
+    jobs: int,
+) -> list[Planned]:
+    """The runs, in the order in which they are made.
+
+    Args:
+        arms: of the comparison.
+        resolved: the configuration of each arm, by its name.
+        seeds: of each arm.
+        output: where the comparison lies.
+        jobs: runs at a time, which share the memory.
+
+    Raises:
+        UserError: no such model or tasks, or a run there that is of another configuration.
+    """
+    shared = _shared(resolved[arms[0].name], output, jobs)
+    plan = []
+    for seed in seeds:
+        for arm in arms:
+            directory = _directory(output, arm.name, seed)
+            config = _same(resolved[arm.name].config, shared)
+            config = replace(config, run=replace(config.run, seed=seed, directory=str(directory)))
+            after = None
+            if arm.match is not None:
+                after = _directory(output, arm.match, seed)
+                config = replace(config, paw=replace(config.paw, match=str(after)))
+            plan.append(Planned(arm.name, seed, directory, config, after))
+    for planned in plan:
+        _check_unchanged(planned)
+    return sorted(plan, key=lambda p: (seeds.index(p.seed), p.after is not None))
+
+
+def _directory(output: Path, arm: str, seed: int) -> Path:
+    return output / "runs" / arm / f"seed-{seed}"
+
+
+def _shared(first: Resolved, output: Path, jobs: int) -> Config:
+    """What all runs have in common besides what is given: evaluations, diagnoses, sizes."""
+    config = first.config
+    run, evaluation = config.run, config.eval
+    if not first.given("run.diagnostics_every"):
+        run = replace(run, diagnostics_every=max(1, run.updates // DIAGNOSES))
+    if not first.given("run.save_trajectories_every"):
+        run = replace(run, save_trajectories_every=max(1, run.updates))
+    if not evaluation.every:
+        evaluation = replace(evaluation, every=max(1, run.updates // EVALUATIONS))
+    if not first.given("eval.episodes"):
+        num_tasks = len(open_source(on_split(config, evaluation.split)))
+        evaluation = replace(evaluation, episodes=num_tasks)
+    config = replace(config, run=run, eval=evaluation)
+    for settings in sorted(output.glob("runs/*/seed-*/config.toml")):
+        config = with_choices(config, begun(settings.parent))
+    shape = read_shape(unpack(resolve_model(config.model.path)))
+    if shape is not None:
+        room = usable_bytes(device_of(config.model.device)) // jobs
+        predicting = replace(config, paw=replace(config.paw, enabled=True))
+        settled = settle(predicting, shape, room)
+        config = replace(settled, paw=config.paw)
+    return config
+
+
+def _same(config: Config, shared: Config) -> Config:
+    """`config` with what is shared."""
+    config = replace(config, eval=shared.eval, run=shared.run)
+    for name in CHOSEN_AT_THE_START:
+        table, key = name.split(".")
+        value = getattr(getattr(shared, table), key)
+        config = replace(config, **{table: replace(getattr(config, table), **{key: value})})
+    return config
+
+
+def _check_unchanged(planned: Planned) -> None:
+    before = begun(planned.directory)
+    if before is None:
+        return
+    differing = changes(before, planned.config, CHANGEABLE)
+    if differing:
+        raise UserError(
+            f"{planned.directory} is of another configuration ({differing[0]}); compare with what "
+            "it was made with, or choose another --output"
+        )

@@ -1,0 +1,141 @@
+"""What one run of a comparison shows, read from its directory."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, median
+
+from paw.compare.plan import Planned
+from paw.runs import read
+from paw.runs.format import MetricsRow
+from paw.runs.layout import newest_checkpoint
+
+LATE = 0.25
+"""Share of the updates, the last ones, that the late window has."""
+SHOWN = {
+    "valid_action_rate": "rollout/valid_action_rate",
+    "turns": "rollout/turns_mean",
+    "role_confusion": "wm/role_confusion_rate",
+    "entropy": "policy/entropy",
+    "kl_zero_advantage": "policy/kl_after_zero_advantage",
+    "next_observation_nll": "wm/next_observation_nll",
+}
+"""Means over the late window, by their short names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run."""
+
+    arm: str
+    seed: int
+    directory: str
+    """Below the comparison's"""
+    status: str
+    """finished | failed | missing"""
+    reason: str | None = None
+    """Why it failed"""
+    curve: tuple[tuple[int, float], ...] = ()
+    """(update, success on the panel)"""
+    training: tuple[float, ...] = ()
+    """Success of the training episodes, by update"""
+    trained: tuple[float, ...] = ()
+    """Tokens trained on, by update"""
+    panel: tuple[bool | None, ...] = ()
+    """Success of each episode of the last evaluation; None where its environment failed"""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """Of the late window"""
+    seconds: float | None = None
+    """Of an update, its median"""
+    digest: str | None = None
+    """Of the trained weights"""
+
+    @property
+    def final(self) -> float | None:
+        """Success on the panel after the last update."""
+        return self.curve[-1][1] if self.status == "finished" and self.curve else None
+
+    @property
+    def late(self) -> float | None:
+        """Mean success of the training episodes in the late window."""
+        if self.status != "finished" or not self.training:
+            return None
+        return _mean(self.training[-window(len(self.training)) :])
+
+    @property
+    def area(self) -> float | None:
+        """Mean height of the curve of panel success, straight lines between evaluations."""
+        if self.status != "finished" or len(self.curve) < 2:
+            return None
+        pairs = zip(self.curve, self.curve[1:], strict=False)
+        whole = math.fsum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairs)
+        return whole / (self.curve[-1][0] - self.curve[0][0])
+
+    def reaches(self, level: float) -> tuple[int, float] | None:
+        """Updates and trained tokens until the panel's success is at `level`, by the first
+        evaluation that shows it."""
+        for update, success in self.curve:
+            if success >= level:
+                return update, math.fsum(self.trained[:update])
+        return None
+
+
+def read_result(planned: Planned, output: Path) -> Result:
+    """What the run of `planned` has shown so far."""
+    directory, status = planned.directory, planned.status
+    relative = str(directory.relative_to(output))
+    reason = planned.failure.read_text(encoding="utf-8").strip() if status == "failed" else None
+    empty = Result(planned.arm, planned.seed, relative, status, reason)
+    if not (directory / "metrics.jsonl").is_file():
+        return empty
+    rows = read.metrics(directory)
+    evaluations = [e for e in read.evaluations(directory) if e.update is not None]
+    last = evaluations[-1] if evaluations else None
+    return Result(
+        planned.arm,
+        planned.seed,
+        relative,
+        status,
+        reason,
+        curve=tuple((e.update or 0, e.success_rate) for e in evaluations),
+        training=_column(rows, "rollout/success_rate"),
+        trained=_column(rows, "tokens/trained"),
+        panel=tuple(None if e.failure else e.success for e in last.episodes) if last else (),
+        metrics=_late_metrics(rows, planned),
+        seconds=median(seconds) if (seconds := _column(rows, "time/update")) else None,
+        digest=_digest(directory) if status == "finished" else None,
+    )
+
+
+def window(count: int) -> int:
+    """Updates of the late window, of `count`."""
+    return max(1, round(LATE * count))
+
+
+def _column(rows: Sequence[MetricsRow], name: str) -> tuple[float, ...]:
+    return tuple(value for _, value in read.measured(rows, name))
+
+
+def _late_metrics(rows: Sequence[MetricsRow], planned: Planned) -> dict[str, float | None]:
+    late = rows[-window(len(rows)) :] if rows else []
+    found = {short: _mean(_column(late, name)) for short, name in SHOWN.items()}
+    rollout = planned.config.rollout
+    episodes = rollout.groups * rollout.group_size
+    turns = sum(row["rollout/turns_mean"] * (episodes - row["rollout/failures"]) for row in late)
+    sampled = sum(row["tokens/sampled"] for row in late)
+    return found | {"response_tokens": sampled / turns if turns else None}
+
+
+def _digest(directory: Path) -> str | None:
+    newest = newest_checkpoint(directory / "checkpoints")
+    weights = None if newest is None else newest / "model.safetensors"
+    if weights is None or not weights.is_file():
+        return None
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
