@@ -69,6 +69,7 @@ RULES = [
     Rule(r"^paw train", TRAIN),
     Rule(r"^paw imitate", "--imitate.demonstrations 4 --imitate.steps 2 " + TINY),
     Rule(r"^paw eval", "--episodes 2 --eval.max_turns 2"),
+    Rule(r"^paw compare", f"--arms baseline,paw --seeds 1 --output cmp {TRAIN}"),
     Rule(r"examples/(quickstart|one_file).py", "--updates 1"),
 ]
 """The first rule that matches holds."""
