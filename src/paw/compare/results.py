@@ -14,6 +14,8 @@ from paw.runs.layout import newest_checkpoint
 
 LATE = 0.25
 """Share of the updates, the last ones, that the late window has."""
+ROUNDING = 1e-9
+"""A mean of equal numbers may be a little more than each."""
 SHOWN = {
     "valid_action_rate": "rollout/valid_action_rate",
     "turns": "rollout/turns_mean",
@@ -77,7 +79,7 @@ class Result:
         """Updates and trained tokens until the panel's success is at `level`, by the first
         evaluation that shows it."""
         for update, success in self.curve:
-            if success >= level:
+            if success >= level - ROUNDING:
                 return update, math.fsum(self.trained[:update])
         return None
 

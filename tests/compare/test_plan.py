@@ -1,0 +1,96 @@
+"""Which runs there are, in which order, and which wait for which. Nothing is trained here."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paw.compare import jobs, results
+from paw.compare.arms import choose_arms, read_arms
+from paw.compare.plan import Planned, make_plan
+from paw.compare.results import Result
+from paw.config.read import Layer, overlay
+
+
+def plan_of(output: Path, names: list[str], seeds: range) -> list[Planned]:
+    arms = choose_arms(read_arms(), names)
+    resolved = {}
+    for arm in arms:
+        table = {name: dict(keys) for name, keys in arm.table.items()}
+        if arm.match:
+            table["paw"]["match"] = "paw"
+        flags = ["--rollout.context", "append", "--run.updates", "8"]
+        resolved[arm.name] = overlay([], flags, on_top=Layer("arm", table))
+    return make_plan(arms, resolved, seeds, output, 1)
+
+
+def test_runs_of_a_seed_stand_together_and_differ_by_their_arm_alone(tmp_path: Path):
+    plan = plan_of(tmp_path, ["baseline", "matched_constant", "paw", "echo"], range(3, 5))
+    assert [(p.seed, p.arm) for p in plan] == [
+        (3, "baseline"), (3, "paw"), (3, "echo"), (3, "matched_constant"),
+        (4, "baseline"), (4, "paw"), (4, "echo"), (4, "matched_constant"),
+    ]  # fmt: skip
+    matched = plan[3]
+    assert matched.after == plan[1].directory == tmp_path / "runs" / "paw" / "seed-3"
+    assert matched.config.paw.match == str(matched.after)
+    for planned in plan:
+        config = asdict(planned.config)
+        assert config["run"].pop("directory") == str(planned.directory)
+        assert config["run"].pop("seed") == planned.seed
+        config.pop("paw")
+        if planned.arm == "baseline" and planned.seed == 3:
+            first = config
+        assert config == first
+    # every task once, four evaluations; sizes are chosen
+    assert (first["eval"]["episodes"], first["eval"]["every"]) == (200, 2)
+    assert first["optimizer"]["tokens_per_micro_batch"] > 0 < first["rollout"]["conversations"]
+
+
+def test_a_run_waits_for_the_one_it_takes_its_constant_from(tmp_path: Path):
+    plan = plan_of(tmp_path, ["baseline", "paw", "matched_constant"], range(1))
+    paw, matched = plan[1], plan[2]
+    said: list[str] = []
+    under_way = {p.directory for p in plan}
+    assert jobs._may_begin(paw, under_way) and not jobs._may_begin(matched, under_way)
+    assert not jobs._given_up(matched, plan, under_way, said.append)
+    done = under_way - {paw.directory}
+    assert jobs._may_begin(matched, done)
+    assert jobs._given_up(matched, plan, done, said.append)  # it was killed: another time
+    assert matched.status == "missing" and not said
+    jobs._fail(paw, "diverged", said.append)
+    assert jobs._given_up(matched, plan, done, said.append)
+    assert matched.status == "failed" and said[-1].endswith("did not finish")
+
+
+def test_a_directory_that_another_process_has_is_left_to_it(tmp_path: Path):
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[0]
+    planned.directory.mkdir(parents=True)
+    handle = jobs.lock(jobs.training_place(planned.config))
+    try:
+        assert not jobs._may_begin(planned, set())
+    finally:
+        jobs.os.close(handle)
+    assert jobs._may_begin(planned, set())
+
+
+def result(curve, training=(0.0,) * 8, trained=(10.0,) * 8) -> Result:
+    return Result("paw", 0, "x", "finished", curve=curve, training=training, trained=trained)
+
+
+def test_numbers_of_a_run_by_hand():
+    """(0, 0.2), (4, 0.4), (8, 0.4): 4 x 0.3 + 4 x 0.4 = 2.8 over 8 updates. The late window of
+    eight updates has two; 0.4 is reached after four updates of 10 tokens."""
+    run = result(((0, 0.2), (4, 0.4), (8, 0.4)), training=(0.0,) * 6 + (0.5, 0.75))
+    assert run.final == 0.4 and run.area == pytest.approx(0.35) and run.late == 0.625
+    assert run.reaches(0.4) == (4, 40.0) and run.reaches(0.2) == (0, 0.0)
+    assert run.reaches(0.5) is None
+    unfinished = Result("paw", 0, "x", "failed", "diverged", curve=run.curve, training=(0.5,))
+    assert unfinished.final is unfinished.area is unfinished.late is None
+
+
+@given(st.integers(1, 1000))
+def test_the_late_window_is_a_quarter(count: int):
+    assert 1 <= results.window(count) <= count
+    assert abs(results.window(count) - count / 4) <= 1
