@@ -188,7 +188,7 @@ def test_a_card_speaks_of_its_own_environment_only():
             "algorithm.scale_by_std = false",
             'algorithm.name = "grpo" or "gigpo"',
         ),
-        (["--paw.constant=2"], "paw.constant = 2.0", 'paw.weight = "constant"'),
+        (["--paw.constant=2"], "paw.constant = 2.0", '"constant" or "decay"'),
         (["--paw.match=runs/x"], 'paw.match = "runs/x"', 'paw.weight = "matched_constant"'),
         (["--paw.alternate_every=2"], "alternate_every = 2", 'paw.schedule = "alternate"'),
         (["--paw.probability_cap=0.5", "--paw.loss=ce"], "probability_cap", 'paw.loss = "cmae"'),

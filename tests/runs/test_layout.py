@@ -26,6 +26,8 @@ def named(*flags: str) -> str:
         (["--paw.loss=ce"], "household-grpo-paw-ce-seed0"),
         (["--paw.target=shuffled"], "household-grpo-paw-shuffled-seed0"),
         (["--paw.target=random"], "household-grpo-paw-random-seed0"),
+        (["--paw.target=vocabulary"], "household-grpo-paw-vocabulary-seed0"),
+        (["--paw.random_sign=true"], "household-grpo-paw-random_sign-seed0"),
         (["--paw.select=random"], "household-grpo-paw-select_random-seed0"),
         (["--paw.condition=no_action"], "household-grpo-paw-no_action-seed0"),
         (["--paw.weight=constant"], "household-grpo-paw-constant-seed0"),

@@ -13,14 +13,14 @@ from tests.text.families import (
     OPENS_THINKING,
     family_tokenizer,
 )
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from paw.errors import UserError
 from paw.style import Style
 from paw.text.dialogue import Serializer
 from paw.text.prompts import Span
-from paw.text.tokenizer import make_tokenizer
+from paw.text.tokenizer import SPECIAL, make_tokenizer, wrap_tokenizer
 from paw.text.turns import render, render_ids, turn_format
 from paw.types import Role, SampledAction, Task
 
@@ -328,3 +328,36 @@ def test_the_users_tokenizer_stays_as_it_is():
     turn_format(tokenizer)
     assert (tokenizer.backend_tokenizer.to_str(), len(tokenizer)) == before
     assert "<|user|>" in render(tokenizer, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("name", "no_text", "text"),
+    [
+        ("qwen2.5", ["<|im_end|>", "<tool_call>"], ["Ġmug", "a"]),
+        ("qwen3", ["<think>", "<tool_call>"], ["Ġmug"]),
+        ("gemma", ["<bos>", "<table>", "<0x41>"], ["\n\n", "▁mug", "\n"]),
+        ("llama-2", ["<unk>", "</s>", "<0x41>"], ["▁mug"]),
+        ("unigram", ["<unk>", "</s>"], ["▁mug"]),
+    ],
+)
+def test_the_vocabulary_of_texts_has_no_control_tokens(name: str, no_text: list, text: list):
+    tokenizer = family_tokenizer(name)
+    found = set(turn_format(tokenizer, one_turn=True).encoder.vocabulary())
+    assert found <= set(tokenizer.get_vocab().values())
+    ids = tokenizer.get_vocab()
+    assert not found & {ids[t] for t in no_text} and {ids[t] for t in text} <= found
+    assert found >= set(serializer(tokenizer).encode("You see a mug 12, and a pen."))
+
+
+def test_the_vocabulary_of_texts_has_words_of_their_own_and_nothing_unused():
+    """`[PAD7]` as in GGUF files: in the vocabulary, and no merge leads to it."""
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "mu", "[PAD7]"]
+    core = Tokenizer(models.BPE({p: i for i, p in enumerate(pieces)}, merges=[("m", "u")]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    words = [", you see nothing.", "go to shelf 1", "<unused9>"]
+    core.add_tokens([AddedToken(w, normalized=False) for w in words])
+    padded = wrap_tokenizer(core)
+    found = set(turn_format(padded).encoder.vocabulary())
+    left_out = {t for t, i in padded.get_vocab().items() if i not in found}
+    assert left_out == {*SPECIAL, "[PAD7]", "<unused9>"}

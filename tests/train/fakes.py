@@ -56,7 +56,10 @@ def encode(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split()))
 
 
-SCRIPTED = cast(Serializer, SimpleNamespace(encode=encode, to_user=to_user))
+SCRIPTED = cast(
+    Serializer,
+    SimpleNamespace(encode=encode, to_user=to_user, vocabulary=tuple(range(SYSTEM + 1, VOCAB))),
+)
 """What choosing targets needs of a serializer."""
 
 

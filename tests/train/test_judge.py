@@ -41,12 +41,12 @@ def judged(
     paw: PawConfig | None = None,
     values: list[float] | None = None,
     update: int = 1,
-    matched_constant: float | None = None,
+    updates: int = 1,
     seed: int = 0,
     **algorithm,
 ) -> Judgement:
     transitions, columns = flatten(groups)
-    rules = Rules(AlgorithmConfig(**algorithm), paw or PawConfig(), 10.0, matched_constant)
+    rules = Rules(AlgorithmConfig(**algorithm), paw or PawConfig(), 10.0, updates)
     generator = torch.Generator().manual_seed(seed)
     return judge(columns, scores_of(transitions, values), rules, update, generator)
 
@@ -191,16 +191,21 @@ def test_ties_go_to_the_earlier_transition():
 
 
 @pytest.mark.parametrize(
-    ("options", "matched", "expected"),
+    ("options", "update", "expected"),
     [
-        ({}, None, [0.5, 1]),
-        ({"weight": "constant", "constant": 0.3}, None, [0.3, 0.3]),
-        ({"weight": "matched_constant"}, 0.7, [0.7, 0.7]),
+        ({}, 2, [0.5, 1]),
+        ({"weight": "constant", "constant": 0.3}, 2, [0.3, 0.3]),
+        ({"weight": "matched_constant", "constant": 0.7}, 2, [0.7, 0.7]),
+        # constant (1 - (u - 1) / 4): the whole at the first of 4 updates, a quarter at the last.
+        ({"weight": "decay"}, 1, [1, 1]),
+        ({"weight": "decay", "constant": 0.8}, 1, [0.8, 0.8]),
+        ({"weight": "decay", "constant": 0.8}, 2, [0.6, 0.6]),
+        ({"weight": "decay", "constant": 0.8}, 4, [0.2, 0.2]),
     ],
 )
-def test_group_weight_options(options, matched, expected):
+def test_group_weight_options(options, update, expected):
     paw = PawConfig(select="all", **options)
-    found = judged(CHOICE, paw, matched_constant=matched)
+    found = judged(CHOICE, paw, update=update, updates=4)
     assert found.group_weights.tolist() == near(*expected)
     first, second = expected  # |S| = 2 and 1, G = 2
     assert found.transition_weights.tolist() == near(first / 4, first / 4, second / 2, 0)

@@ -225,6 +225,18 @@ def test_finished_run_says_so_and_may_grow(server: ForkServer, policy: Path, tmp
     assert metrics(run)[:2] == before[1]
 
 
+def test_a_run_whose_weight_decays_over_its_updates_may_not_grow(
+    server: ForkServer, policy: Path, tmp_path: Path
+):
+    """lambda of its first updates would have been another."""
+    run, decay = tmp_path / "run", {"paw__weight": "decay"}
+    assert server.run(command(policy, run, "window", run__updates=2, **decay)).code == 0
+    assert [row["wm/group_weight_mean"] for row in metrics(run)] == [1, 0.5]
+    more = server.run(command(policy, run, "window", run__updates=3, **decay))
+    assert more.code == 2 and "run.updates: 2 -> 3" in more.err
+    assert server.run(command(policy, run, "window", run__updates=2, **decay)).code == 0
+
+
 def test_remains_of_a_crash_are_cleaned(
     server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
 ):

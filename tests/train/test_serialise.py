@@ -337,6 +337,38 @@ def test_random_targets_keep_lengths_and_the_updates_tokens():
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_vocabulary_targets_keep_lengths_and_draw_from_all_text_tokens():
+    """300 draws of 20 tokens, 4 to 23: one that never came up would do so once in 200,000 runs."""
+    update = many([(9, 10, 11), (9,), (9, 10)] * 50)
+    targets = targets_of(update, judgement_of([1.0] * 150), PawConfig(target="vocabulary"))
+    draws = target_ids(targets)
+    assert [len(d) for d in draws] == [3, 1, 2] * 50
+    assert {t for d in draws for t in d} == set(range(4, 24))
+
+
+@pytest.mark.parametrize("target", ["next", "random"])
+def test_random_signs_leave_targets_and_sizes_as_they_are(target):
+    """Drawn after the targets: those of the arm without signs. Of 100 signs 50 +- 25 are minus."""
+    update = many([(4 + i % 20,) * (i % 3 + 1) for i in range(100)])
+    judgement = judgement_of([0.5, 0.0] * 50)
+    plain, signed, again = (
+        targets_of(update, judgement, PawConfig(target=target, random_sign=sign))
+        for sign in (False, True, True)
+    )
+    assert signed == again and target_ids(signed) == target_ids(plain)
+    pairs = [(t.weight, signed.by_transition[i].weight) for i, t in plain.by_transition.items()]
+    assert len(pairs) == 50 and {b / a for a, b in pairs} == {1, -1}
+    assert 12 <= sum(b < 0 for _, b in pairs) <= 38
+
+
+def test_signs_are_of_transitions_not_of_places():
+    """The same transition keeps its sign when another selection surrounds it."""
+    update, paw = many([(4 + i,) for i in range(20)]), PawConfig(random_sign=True)
+    every = targets_of(update, judgement_of([1.0] * 20), paw).by_transition
+    some = targets_of(update, judgement_of([0.0, 0.5] * 10), paw).by_transition
+    assert [2 * some[i].weight for i in some] == [every[i].weight for i in some]
+
+
 def test_repeat_current_predicts_what_was_read():
     """Before the first action stands 6 7; before the second 9 10 11, of which two are kept."""
     paw = PawConfig(target="repeat_current", max_observation_tokens=2)

@@ -42,7 +42,7 @@ from paw.runs.layout import (
 from paw.runs.threads import set_threads
 from paw.runs.write import check_directory
 from paw.text.tokenizer import load_tokenizer
-from paw.train.session import matched_constant
+from paw.train.session import matched
 
 RECENT = 10
 """Updates of an earlier part of the run from which its next ones are foretold."""
@@ -95,7 +95,7 @@ def dry_run(config: Config, device_memory: int | None = None) -> DryRun:
     evaluated = None
     if config.eval.every:
         evaluated = len(open_source(on_split(config, config.eval.split)))
-    matched_constant(config)
+    matched(config.paw)
     path = resolve_model(config.model.path)
     shape = read_shape(path)
     if shape is not None and Path(path).exists():

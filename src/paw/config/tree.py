@@ -223,17 +223,20 @@ class PawConfig:
     )
     """Entropy of the whole next-token distribution, or the paper's printed -q log q of the sampled
     token."""
-    weight: Literal["adaptive", "constant", "matched_constant"] = "adaptive"
-    """lambda_g of Eq. 10; `constant`; or the mean lambda of the run in `match`."""
-    constant: Annotated[NotNegative, Only("paw.weight", ("constant",))] = 1.0
-    """lambda where `weight = "constant"`."""
+    weight: Literal["adaptive", "constant", "matched_constant", "decay"] = "adaptive"
+    """lambda_g of Eq. 10; `constant`; the mean lambda of the run in `match`; or `decay`: from
+    `constant` linearly to 0, by updates: at update u of U it is constant (1 - (u - 1) / U)."""
+    constant: Annotated[NotNegative, Only("paw.weight", ("constant", "decay"))] = 1.0
+    """lambda where `weight = "constant"`; with `decay` that of the first update."""
     match: Annotated[str | None, Only("paw.weight", ("matched_constant",))] = None
     """Directory of the adaptive run whose mean lambda `matched_constant` takes."""
     clamp: Annotated[bool, Only("paw.weight", ("adaptive",))] = True
     """Clamp lambda_g to [0, 1]."""
-    target: Literal["next", "shuffled", "random", "repeat_current"] = "next"
+    target: Literal["next", "shuffled", "random", "vocabulary", "repeat_current"] = "next"
     """What is predicted: o_{t+1}; or a placebo: another transition's differing observation, random
-    tokens, or o_t again."""
+    tokens (of the update's targets, or of the whole vocabulary), or o_t again."""
+    random_sign: bool = False
+    """A placebo: each transition's prediction loss counts with a random sign."""
     condition: Literal["action", "no_action"] = "action"
     """`no_action`: predict o_{t+1} from h_t alone."""
     schedule: Literal["joint", "alternate"] = "joint"

@@ -48,10 +48,13 @@ class Place:
 
 
 def training_place(config: Config) -> Place:
-    """Where `paw train` writes."""
+    """Where `paw train` writes. More updates may follow where no weight hangs on their number."""
     directory = run_directory(config)
     where = f"run.directory = {str(directory)!r}"
-    return Place(directory, "run.directory", where, "config.toml", CHANGEABLE)
+    changeable = CHANGEABLE
+    if config.paw.enabled and config.paw.weight == "decay":
+        changeable -= {"run.updates"}
+    return Place(directory, "run.directory", where, "config.toml", changeable)
 
 
 def name_of(update: int) -> str:
@@ -70,15 +73,30 @@ def run_directory(config: Config) -> Path:
     return Path("runs") / "-".join([*parts, f"seed{config.run.seed}"])
 
 
+ARM_KEYS = (
+    "loss",
+    "select",
+    "entropy",
+    "weight",
+    "target",
+    "random_sign",
+    "condition",
+    "schedule",
+)
+"""Of `[paw]`: what a run's directory is named by."""
+
+
 def _arm(config: Config) -> list[str]:
     """`paw`, and which of its choices are not the paper's: controls have names of their own."""
     paw, usual = config.paw, Config().paw
     if not paw.enabled or paw.coefficient == 0:
         return []
     names = ["paw"]
-    for key in ("loss", "select", "entropy", "weight", "target", "condition", "schedule"):
+    for key in ARM_KEYS:
         value = getattr(paw, key)
-        if value != getattr(usual, key):
+        if value is True:
+            names.append(key)
+        elif value != getattr(usual, key):
             # `random` alone would be a target as well as a selection.
             names.append(f"{key}_{value}" if key in ("select", "entropy") else value)
     return names

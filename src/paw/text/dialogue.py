@@ -7,6 +7,7 @@ it is the conversation with its middle left out; in the `tags` format one user t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from sys import getsizeof
 from typing import Any
 
@@ -97,6 +98,11 @@ class Serializer:
     def encode(self, text: str) -> tuple[int, ...]:
         """Environment text as in a later turn: control tokens spelled out in it stay text."""
         return self.turn(False, (Span(text),)).ids
+
+    @cached_property
+    def vocabulary(self) -> tuple[int, ...]:
+        """Tokens that environment text may have; see `Encoder.vocabulary`."""
+        return self.format.encoder.vocabulary()
 
     def to_user(self, action: SampledAction, header: tuple[int, ...] = ()) -> tuple[int, ...]:
         """Scaffold from the end of an action to the next user text; closes a cut action's turn.

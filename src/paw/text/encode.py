@@ -8,6 +8,7 @@ control token; all control tokens spelled out in the text itself are text to the
 """
 
 import os
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
@@ -38,6 +39,9 @@ class Edge:
     anchor: str = ""
     """Stands for the control token; empty where there is none."""
 
+
+MARKUP = re.compile(r"\s*[<\[]\S*\w\S*[>\]]\s*")
+"""A token written like a control token: a word in brackets."""
 
 Tags = Mapping[str, Edge]
 """Think tags that are tokens of their own."""
@@ -142,6 +146,15 @@ class Encoder:
             ids, _, _ = self._parts(Edge(anchor=right.anchor), [span], right, tags)
             begin = 0
         return tuple(ids[begin:])
+
+    def vocabulary(self) -> tuple[int, ...]:
+        """Ids that a text may become, in order: no control tokens, no added tokens written like one
+        (`<unused7>`, `[PAD3]`), no pieces that the tokenizer's model never puts together."""
+        tokenize = self._core.model.tokenize
+        pieces = self._core.get_vocab(with_added_tokens=False)
+        made = {i for piece, i in pieces.items() if [t.id for t in tokenize(piece)] == [i]}
+        words = {i for i, token in self._added.items() if not MARKUP.fullmatch(token.content)}
+        return tuple(sorted((made - self._added.keys() | words) - self.control))
 
     def _parts(self, left: Edge, spans: Sequence[Span], right: Edge, tags: Tags) -> Found:
         """The same as `_between`, with the tags in spans that may have them as tokens."""

@@ -30,8 +30,8 @@ class Rules:
     paw: PawConfig
     max_return: float
     """R_max of the environment"""
-    matched_constant: float | None = None
-    """lambda for `weight = "matched_constant"`"""
+    updates: int = 1
+    """of the whole run, for `weight = "decay"`"""
 
 
 def judge(
@@ -60,8 +60,8 @@ def judge(
     adaptive = objective.group_weights(
         columns.returns, trajectory_group, rules.max_return, paw.clamp
     )  # Eq. 10
-    constant = paw.constant if paw.weight == "constant" else rules.matched_constant
-    group_weights = WEIGHTS[paw.weight](adaptive, constant or 0.0)
+    left = 1 - (update - 1) / rules.updates
+    group_weights = WEIGHTS[paw.weight](adaptive, paw.constant, left)
     trains_prediction, trains_policy = scheduled(paw, update)
     candidates = columns.candidates & trains_prediction
     selected = select(scores.entropy, candidates, paw, generator)  # Eq. 4

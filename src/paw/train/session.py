@@ -3,14 +3,14 @@
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from paw.config.tree import Config
+from paw.config.tree import Config, PawConfig
 from paw.envs.base import TaskSource
 from paw.errors import UserError, warn
 from paw.model.critic import Critic
@@ -161,7 +161,7 @@ def _begin(
             full_entropy=config.paw.entropy == "full",
             max_tokens=learner.limit.tokens,
         ),
-        rules=Rules(algorithm, config.paw, source.max_return, matched_constant(config)),
+        rules=Rules(algorithm, matched(config.paw), source.max_return, config.run.updates),
         first_update=first,
         earlier=earlier,
     )
@@ -174,14 +174,14 @@ def _load_reference(policy: Policy, config: Config, path: str) -> Policy:
     return reference
 
 
-def matched_constant(config: Config) -> float | None:
-    """Mean lambda of the adaptive run that a matched constant imitates."""
-    if config.paw.weight != "matched_constant" or config.paw.match is None:
-        return None
-    weights = [w for _, w in read.measured(read.metrics(config.paw.match), "wm/group_weight_mean")]
+def matched(paw: PawConfig) -> PawConfig:
+    """The same with the mean lambda of the run in `match` as its constant, where it asks for it."""
+    if paw.weight != "matched_constant" or paw.match is None:
+        return paw
+    weights = [w for _, w in read.measured(read.metrics(paw.match), "wm/group_weight_mean")]
     if not weights:
-        raise UserError(f"paw.match = {config.paw.match!r}: that run has no metrics yet")
-    return sum(weights) / len(weights)
+        raise UserError(f"paw.match = {paw.match!r}: that run has no metrics yet")
+    return replace(paw, constant=sum(weights) / len(weights))
 
 
 @lru_cache(maxsize=2)

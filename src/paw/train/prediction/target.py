@@ -1,17 +1,29 @@
 """What is predicted: o_{t+1}, or a placebo."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from zlib import crc32
 
 import torch
 
 from paw.config.tree import PawConfig
 from paw.text.dialogue import Serializer
+from paw.train.prediction.weight import random_signs
 from paw.types import Judgement, SampledAction, Target, Targets, Transition
 
 TokenIds = tuple[int, ...]
 NOTHING = SampledAction((), (), None, finished=False)
 """What stands before a target that is predicted without its action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What a placebo may be made of, besides the true next observations."""
+
+    current: Callable[[int], TokenIds]
+    """o_t of a transition of the update"""
+    vocabulary: Callable[[], TokenIds]
+    """Tokens that a text may have, whether the update has them or not"""
 
 
 def choose_targets(
@@ -21,14 +33,19 @@ def choose_targets(
     serializer: Serializer,
     generator: torch.Generator,
 ) -> Targets:
-    """The target of every transition with a weight."""
+    """The target of every transition with a weight. Signs are drawn last: an arm with them has the
+    selection and targets of the arm without."""
     weights = judgement.transition_weights.tolist()
     true = {i: transitions[i].next_observation_ids for i, w in enumerate(weights) if w != 0}
 
     def current(index: int) -> TokenIds:
         return serializer.encode(transitions[index].observation)[: paw.max_observation_tokens]
 
-    ids = TARGETS[paw.target](true, current, generator)
+    texts = Texts(current, lambda: serializer.vocabulary)
+    ids = TARGETS[paw.target](true, texts, generator)
+    if paw.random_sign:
+        signs = random_signs(len(weights), generator)
+        weights = [s * w for s, w in zip(signs, weights, strict=True)]
     headers = {t.next_observation_ids: t.next_header_ids for t in transitions}
     targets = {}
     for i, target in ids.items():
@@ -49,7 +66,7 @@ def scaffold_before(
 
 
 def shuffled(
-    true: Mapping[int, TokenIds], current: Callable[[int], TokenIds], generator: torch.Generator
+    true: Mapping[int, TokenIds], texts: Texts, generator: torch.Generator
 ) -> dict[int, TokenIds]:
     """Each transition trades its observation with another of different text and near length.
 
@@ -88,10 +105,23 @@ def shuffled(
 
 
 def random_tokens(
-    true: Mapping[int, TokenIds], current: Callable[[int], TokenIds], generator: torch.Generator
+    true: Mapping[int, TokenIds], texts: Texts, generator: torch.Generator
 ) -> dict[int, TokenIds]:
     """As many tokens, drawn from those that occur in the update's targets."""
     vocabulary = sorted({token for target in true.values() for token in target})
+    return _drawn(true, vocabulary, generator)
+
+
+def vocabulary_tokens(
+    true: Mapping[int, TokenIds], texts: Texts, generator: torch.Generator
+) -> dict[int, TokenIds]:
+    """As many tokens, drawn from all that a text may have."""
+    return _drawn(true, texts.vocabulary(), generator)
+
+
+def _drawn(
+    true: Mapping[int, TokenIds], vocabulary: Sequence[int], generator: torch.Generator
+) -> dict[int, TokenIds]:
     result = {}
     for i, target in true.items():
         draw = torch.randint(len(vocabulary), (len(target),), generator=generator)
@@ -101,13 +131,12 @@ def random_tokens(
 
 TARGETS: dict[
     str,
-    Callable[
-        [Mapping[int, TokenIds], Callable[[int], TokenIds], torch.Generator], dict[int, TokenIds]
-    ],
+    Callable[[Mapping[int, TokenIds], Texts, torch.Generator], dict[int, TokenIds]],
 ] = {
-    "next": lambda true, current, generator: dict(true),
+    "next": lambda true, texts, generator: dict(true),
     "shuffled": shuffled,
     "random": random_tokens,
-    "repeat_current": lambda true, current, generator: {i: current(i) or true[i] for i in true},
+    "vocabulary": vocabulary_tokens,
+    "repeat_current": lambda true, texts, generator: {i: texts.current(i) or true[i] for i in true},
 }
-"""(o_{t+1} by transition, o_t of a transition, generator) -> targets by transition."""
+"""(o_{t+1} by transition, texts, generator) -> targets by transition."""
