@@ -99,9 +99,11 @@ def test_passes():
     """The policy's, 1; without gradient a third; the critic's with and without, 4/3."""
 
     def passes(*flags: str) -> float:
-        return num_passes(resolve([], flags).algorithm)
+        return num_passes(resolve([], flags))
 
     assert passes() == 1
     assert passes("--algorithm.old_logprobs", "score") == pytest.approx(4 / 3)
     assert passes("--algorithm.kl_coefficient", "0.1") == pytest.approx(4 / 3)
     assert passes("--algorithm.name", "ppo") == pytest.approx(7 / 3)
+    # Two epochs: what has a gradient twice.
+    assert passes("--algorithm.name", "ppo", "--optimizer.epochs", "2") == pytest.approx(13 / 3)

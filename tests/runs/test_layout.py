@@ -21,6 +21,7 @@ def named(*flags: str) -> str:
         ([], "household-grpo-paw-seed0"),
         (["--run.seed=3"], "household-grpo-paw-seed3"),
         (["--paw.enabled=false"], "household-grpo-seed0"),
+        (["--paw.enabled=false", "--optimizer.epochs=2"], "household-grpo-epochs_2-seed0"),
         (["--paw.coefficient=0"], "household-grpo-seed0"),
         (["--algorithm.name=ppo"], "household-ppo-paw-seed0"),
         (["--paw.loss=ce"], "household-grpo-paw-ce-seed0"),

@@ -132,6 +132,30 @@ def test_a_resumed_run_is_the_uninterrupted_one(run, algorithm):
     assert [row["update"] for row in metrics(parts)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_epochs_are_further_steps_on_the_same_update(run, algorithm):
+    """2 updates of 2 mini-batches, twice: 8 steps on the same rollouts. Losses and targets are told
+    of one pass: where nothing moves (a rate of 0), as those of one epoch."""
+    one = run("one", algorithm__name=algorithm)
+    two = run("two", algorithm__name=algorithm, optimizer__epochs=2)
+    assert (final(one)[1]["num_steps"], final(two)[1]["num_steps"]) == (4, 8)
+    assert not same(one, two)
+    first, other = metrics(one)[0], metrics(two)[0]
+    for name in ("rollout/return_mean", "tokens/sampled", "wm/target_tokens"):
+        assert first[name] == other[name]
+    for name in ("model/forwards", "model/forward_calls", "tokens/trained"):
+        assert 2 * first[name] == other[name]
+    still = {"optimizer__learning_rate": 0, "algorithm__name": algorithm, "run__updates": 1}
+    (once,) = metrics(run("once", **still))
+    (twice,) = metrics(run("twice", optimizer__epochs=2, **still))
+    for name in ("policy/loss", "wm/loss", "wm/nll"):
+        assert twice[name] == pytest.approx(once[name], rel=1e-3, abs=1e-6)
+    # A resumed run shuffles as it would have.
+    parts = run("parts", algorithm__name=algorithm, optimizer__epochs=2, run__updates=1)
+    run("parts", algorithm__name=algorithm, optimizer__epochs=2)
+    assert same(two, parts) and metrics(two) == metrics(parts)
+
+
 def test_a_step_that_breaks_the_weights_stops_the_run_and_dumps_the_batch(run, tmp_path):
     """A learning rate of 1e30: the second mini-batch meets weights beyond all numbers."""
     with pytest.raises(RunFailure, match="update 1: the gradient is not finite; the mini-batch is"):

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paw.train.batching import micro_batches, mini_batches
+from paw.config.tree import OptimizerConfig
+from paw.train.batching import micro_batches, mini_batches, optimizer_steps
 from paw.types import TrainingSample
 
 
@@ -62,6 +63,18 @@ def test_one_mini_batch_keeps_the_order_and_more_shuffle():
     assert mini_batches(rows, 1, generator()) == [rows]
     order = [s.transitions[0] for p in mini_batches(rows, 3, generator()) for s in p]
     assert order != sorted(order) and sorted(order) == list(range(12))
+
+
+def test_epochs_pass_over_the_update_again_in_another_order():
+    """The first pass is that of one epoch alone; in each every row comes once."""
+    rows = [sample((i,)) for i in range(12)]
+    alone = mini_batches(rows, 3, generator())
+    assert optimizer_steps(rows, OptimizerConfig(mini_batches=3), generator()) == alone
+    steps = optimizer_steps(rows, OptimizerConfig(mini_batches=3, epochs=2), generator())
+    assert len(steps) == 6 and steps[:3] == alone
+    again = [s.transitions[0] for part in steps[3:] for s in part]
+    assert sorted(again) == list(range(12)) and steps[3:] != alone
+    assert optimizer_steps(rows, OptimizerConfig(epochs=2), generator()) == [rows, rows]
 
 
 @given(updates(), st.integers(1, 60))

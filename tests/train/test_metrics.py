@@ -110,7 +110,7 @@ def test_learning_metrics():
         target_tokens=6,
         target_nll=12.0,
     )
-    statistics.add(tokens=50, computed=40, gradient_norm=1.0, steps=2)
+    statistics.add(tokens=50, computed=40, gradient_norm=1.0, steps=2, passes=1)
     found = learning_metrics(*update, statistics)
     assert found == {
         "policy/loss": 0.5,

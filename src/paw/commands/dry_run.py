@@ -152,7 +152,7 @@ def format_dry_run(found: DryRun) -> str:
             "update",
             f"{rollout.groups} groups x {rollout.group_size} = {num:,} trajectories of at most "
             f"{rollout.max_turns} turns, {rollout.context}, "
-            f"optimizer steps: {config.optimizer.mini_batches} of rate "
+            f"optimizer steps: {config.optimizer.mini_batches * config.optimizer.epochs} of rate "
             f"{config.optimizer.learning_rate:g}",
         ),
         ("updates", f"{config.run.updates:,}" + (f", {found.done:,} done" if found.done else "")),

@@ -46,7 +46,7 @@ class TokenBounds:
     """Prompt tokens that the sampler computes"""
     sampled: int
     trained: int
-    """Tokens of all rows that the learner passes through, targets included"""
+    """Tokens of all rows that the learner passes through in all epochs, targets included"""
     predicted: int
     """Those of them that are there for the prediction alone"""
     micro_batch: int
@@ -73,6 +73,7 @@ def tokens_of(config: Config) -> TokenBounds:
     appended = _length(base) - base.base_length
     predicted = min(selected, num_rows) * appended + selected * own
 
+    epochs = config.optimizer.epochs
     allowed = config.optimizer.tokens_per_micro_batch or MOST_TOKENS
     of_step = -(-num_rows // config.optimizer.mini_batches)
     rows = [base] * min(of_step, allowed // base.base_length + 1)
@@ -82,8 +83,8 @@ def tokens_of(config: Config) -> TokenBounds:
         sampled=num * min(rollout.max_turns * response, prompt + response)
         if append
         else turns * response,
-        trained=num_rows * base.base_length + predicted,
-        predicted=predicted,
+        trained=epochs * (num_rows * base.base_length + predicted),
+        predicted=epochs * predicted,
         micro_batch=max(sum(map(_length, first)), own),
     )
 

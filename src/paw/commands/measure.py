@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from paw.config.tree import AlgorithmConfig, Config
+from paw.config.tree import Config
 from paw.envs.base import Observation, StepResult, TaskSource
 from paw.errors import UserError
 from paw.model.packing import pack
@@ -229,15 +229,16 @@ def pace_of(
     read = (sum(len(s.token_ids) for s in samples) - sampled) / len(actions)
     return Pace(
         act=num_turns * response / played.tokens_per_second,
-        learn=num_turns * (read + response) * token_seconds * num_passes(config.algorithm),
+        learn=num_turns * (read + response) * token_seconds * num_passes(config),
         episodes=len(usable),
         at_most=played.stopped or cut,
     )
 
 
-def num_passes(algorithm: AlgorithmConfig) -> float:
-    """Passes over an update's rows, those without gradient counted as a third: the policy's, and
-    where they are there a scoring pass, the reference's and the critic's two."""
-    scoring = (algorithm.old_logprobs == "score") + (algorithm.kl_coefficient > 0)
-    critic = 1 + FORWARD if algorithm.name == "ppo" else 0.0
-    return 1 + FORWARD * scoring + critic
+def num_passes(config: Config) -> float:
+    """Passes over an update's rows, those without gradient counted as a third: the policy's in each
+    epoch, and where they are there a scoring pass, the reference's, and the critic's."""
+    algorithm = config.algorithm
+    critic = algorithm.name == "ppo"
+    scoring = (algorithm.old_logprobs == "score") + (algorithm.kl_coefficient > 0) + critic
+    return config.optimizer.epochs * (1 + critic) + FORWARD * scoring

@@ -268,7 +268,9 @@ class OptimizerConfig:
     warmup_steps: Interval = 0
     """Optimizer steps over which the learning rate rises linearly."""
     mini_batches: Count = 1
-    """M: optimizer steps of one update."""
+    """M: optimizer steps of one pass over an update's samples."""
+    epochs: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Passes over an update's samples, each with M steps of the same size."""
     tokens_per_micro_batch: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
     """Tokens of one forward and backward pass (a single longer sample still makes one); 0: as many
     as fit, up to 16,384, decided when the run begins."""

@@ -70,6 +70,8 @@ def run_directory(config: Config) -> Path:
     parts = [env, config.algorithm.name, *_arm(config)]
     if config.rollout.context != _usual_context(config):
         parts.append(config.rollout.context)
+    if config.optimizer.epochs > 1:
+        parts.append(f"epochs_{config.optimizer.epochs}")
     return Path("runs") / "-".join([*parts, f"seed{config.run.seed}"])
 
 

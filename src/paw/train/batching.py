@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from paw.config.tree import OptimizerConfig
 from paw.model.packing import Packed, pack
 from paw.types import TrainingSample
 
@@ -102,10 +103,21 @@ def stream(samples: Sequence[TrainingSample], name: str) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def optimizer_steps(
+    samples: Sequence[TrainingSample], settings: OptimizerConfig, generator: torch.Generator
+) -> list[list[TrainingSample]]:
+    """What each optimizer step of an update learns from: the mini-batches of the first pass, then
+    those of the others, shuffled anew."""
+    passes = (
+        mini_batches(samples, settings.mini_batches, generator) for _ in range(settings.epochs)
+    )
+    return list(chain.from_iterable(passes))
+
+
 def mini_batches(
     samples: Sequence[TrainingSample], count: int, generator: torch.Generator
 ) -> list[list[TrainingSample]]:
-    """Split an update into `count` optimizer steps.
+    """Split an update into the `count` optimizer steps of one pass.
 
     Samples that train actions are shuffled (not for count = 1) and cut into parts whose sizes
     differ by at most one; a row that only predicts goes where its transition's action goes. The

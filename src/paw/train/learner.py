@@ -85,7 +85,7 @@ class Learner:
 
         Args:
             samples: rows with update-level weights.
-            scale: M, the number of mini-batches of the update: makes each step's size the usual.
+            scale: M, the mini-batches of one pass over the update: steps of the usual size.
             num_transitions: P of the update, denominator of the value loss.
             train_policy: False during the critic's warm-up.
             diagnose: also measure the gradient norm of each loss term by itself.

@@ -9,7 +9,7 @@
   judge      base algorithm's advantages (Eq. 1); S_alpha by action entropy (Eq. 4); lambda_g from
              the groups' returns (Eq. 10); lambda_g / (G |S_alpha,g|) on each transition (Eq. 11)
   serialise  a weight on every token of the rows; |o| of Eq. 9 is divided here
-  learn      M optimizer steps on weighted sums; one forward pass serves both losses
+  learn      M optimizer steps a pass on weighted sums; one forward pass serves both losses
   report     one line of metrics, trajectories, evaluation, checkpoint
 
 Where the paper is silent or two readings exist, `docs/method.md` lists ours. Not here: several
@@ -29,7 +29,7 @@ from paw.runs.health import health
 from paw.runs.interrupt import InterruptGuard
 from paw.runs.threads import ActingRate
 from paw.train import checkpoint
-from paw.train.batching import mini_batches
+from paw.train.batching import optimizer_steps
 from paw.train.diagnostics import before_learning, drift
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
@@ -183,17 +183,16 @@ def act(session: Session, update: int) -> list[Group]:
 def learn(
     session: Session, update: int, samples: Sequence[TrainingSample], num_transitions: int
 ) -> Statistics:
-    """M optimizer steps."""
+    """M optimizer steps a pass."""
     config, learner = session.run.config, session.learner
     order = session.generator(update, stream=1)
-    batches = mini_batches(samples, config.optimizer.mini_batches, order)
     warm = learner.critic is None or update > config.algorithm.critic_warmup_updates
     statistics = Statistics()
     try:
-        for batch in batches:
+        for batch in optimizer_steps(samples, config.optimizer, order):
             found = learner.step(
                 batch,
-                scale=len(batches),
+                scale=config.optimizer.mini_batches,
                 num_transitions=num_transitions,
                 train_policy=warm,
                 diagnose=session.diagnoses(update),
@@ -205,6 +204,7 @@ def learn(
             f"update {update}: {error}; the mini-batch is in {file}, the last good checkpoint "
             "is untouched: lower optimizer.learning_rate or look at the batch"
         ) from error
+    statistics.add(passes=config.optimizer.epochs)
     return statistics
 
 

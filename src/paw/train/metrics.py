@@ -53,20 +53,20 @@ def learning_metrics(
     cut = [transitions[i].num_cut_tokens for i in targets.by_transition]
     times = Counter(target.token_ids for target in targets.by_transition.values())
     metrics: dict[str, float | None] = {
-        "policy/loss": total("policy_loss"),
+        "policy/loss": mean("policy_loss", "passes"),
         "policy/kl": mean("kl", "action_tokens"),
         "policy/kl_zero_advantage": mean("zero_advantage_kl", "zero_advantage_tokens"),
         "policy/clipped_fraction": mean("clipped", "action_tokens"),
         "policy/entropy": mean("entropy", "action_tokens"),
         "policy/gradient_norm": mean("gradient_norm", "steps"),
-        "wm/loss": total("wm_loss") if total("target_tokens") else None,
+        "wm/loss": mean("wm_loss", "passes") if total("target_tokens") else None,
         "wm/group_weight_mean": float(judgement.group_weights.mean()),
         "wm/selected_transitions": num_selected,
         "wm/selected_fraction": num_selected / max(int(columns.candidates.sum()), 1),
         "wm/weighted_transitions": len(targets.by_transition),
         "wm/clipped_token_fraction": mean("masked_targets", "target_tokens"),
         "wm/nll": mean("target_nll", "target_tokens"),
-        "wm/target_tokens": total("target_tokens"),
+        "wm/target_tokens": mean("target_tokens", "passes"),
         "wm/cut_targets": sum(c > 0 for c in cut),
         "wm/changed_target_fraction": targets.changed_fraction,
         "wm/most_common_target_fraction": max(times.values()) / times.total() if times else None,
