@@ -21,6 +21,7 @@ NUMERICS = (
     "objective/",
     "model/",
     "train/test_baseline.py",
+    "train/test_extensions.py",
     "train/test_gradient.py",
     "train/test_judge.py",
     "train/test_learner.py",

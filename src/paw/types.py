@@ -224,6 +224,8 @@ class Judgement:
     is a group of its own (PPO)"""
     transition_weights: "Tensor"
     """[P] coefficient * lambda_g / (G |S_alpha,g|), 0 where not selected"""
+    group: "Tensor"
+    """[P] long: the group of each transition in Eqs. 10 and 11"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ class Target:
     token_ids: tuple[int, ...]
     """[O]"""
     weight: float
-    """Per token: transition weight / |o|"""
+    """Per token: transition weight (by its share) / |o|"""
     scaffold: tuple[int, ...]
     """Template tokens between the action and the target, where the target is appended."""
 

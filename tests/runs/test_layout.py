@@ -29,6 +29,8 @@ def named(*flags: str) -> str:
         (["--paw.target=random"], "household-grpo-paw-random-seed0"),
         (["--paw.target=vocabulary"], "household-grpo-paw-vocabulary-seed0"),
         (["--paw.random_sign=true"], "household-grpo-paw-random_sign-seed0"),
+        (["--paw.normalise=token"], "household-grpo-paw-normalise_token-seed0"),
+        (["--paw.dedup=true"], "household-grpo-paw-dedup-seed0"),
         (["--paw.select=random"], "household-grpo-paw-select_random-seed0"),
         (["--paw.condition=no_action"], "household-grpo-paw-no_action-seed0"),
         (["--paw.weight=constant"], "household-grpo-paw-constant-seed0"),

@@ -115,7 +115,7 @@ def group_weight(returns: Sequence[float]) -> float:
 
 
 def observation_loss(logprobs: Tensor, paw: PawConfig) -> Tensor:
-    """Eq. 9 (or 5, 7) of one observation, divided by its full length."""
+    """Eq. 8 (or 5, 7) of one observation, summed over its tokens."""
     total = torch.zeros((), dtype=logprobs.dtype)
     for logprob in logprobs:
         p = logprob.exp()
@@ -123,7 +123,26 @@ def observation_loss(logprobs: Tensor, paw: PawConfig) -> Tensor:
             total = total - logprob
         elif paw.loss == "mae" or float(p.detach()) <= paw.probability_cap:
             total = total + (1 - p)
-    return total / len(logprobs)
+    return total
+
+
+def group_loss(losses: Sequence[tuple[int, Tensor, int]], pool, paw: PawConfig) -> Tensor:
+    """Mean over S_g of Eq. 9; over its tokens; each where a repeated transition counts once.
+
+    Args:
+        losses: (index of the transition, summed loss, number of tokens).
+    """
+    learned = [x for x in pool if x.learned]
+    total, size = torch.zeros((), dtype=torch.float64), 0.0
+    for i, loss, count in losses:
+        own = (pool[i].t.observation, pool[i].t.command, pool[i].t.next_observation)
+        same = sum(own == (x.t.observation, x.t.command, x.t.next_observation) for x in learned)
+        part = 1 / same if paw.dedup else 1.0
+        if paw.normalise == "token":
+            total, size = total + part * loss, size + part * count
+        else:
+            total, size = total + part * loss / count, size + part
+    return total / size
 
 
 def action_losses(
@@ -161,9 +180,12 @@ def objective(
     advantage, _ = advantages(pool, algorithm, values)
     kept = selected(pool, paw.selection_fraction) if paw.enabled else set()
     per_token: dict[int, list[Tensor]] = {}
-    predictions: dict[int, list[Tensor]] = {}
+    predictions: dict[int, list[tuple[int, Tensor, int]]] = {}
     # PPO has no groups: each trajectory is its own.
     own = [x.trajectory if algorithm.name == "ppo" else x.group for x in pool]
+    weight = {g: paw.coefficient * lambda_of(pool, own, g) for g in set(own)}
+    for i, x in enumerate(pool):
+        x.learned = i in kept and weight[own[i]] > 0
     for i, x in enumerate(pool):
         action = x.t.action.token_ids
         target = x.t.next_observation_ids if i in kept else ()
@@ -176,7 +198,7 @@ def objective(
         per_token[x.trajectory] += action_losses(spoken, x.t, advantage[i], algorithm, ref)
         if target:
             loss = observation_loss(logprobs[len(action) + len(header) :], paw)
-            predictions.setdefault(own[i], []).append(loss)
+            predictions.setdefault(own[i], []).append((i, loss, len(target)))
     if algorithm.aggregation == "token":
         everything = [loss for losses in per_token.values() for loss in losses]
         policy = torch.stack(everything).sum() / len(everything)
@@ -185,11 +207,15 @@ def objective(
         policy = torch.stack(means).mean()
     wm = torch.zeros((), dtype=policy.dtype)
     for g in set(own):
-        returns = {x.trajectory: x.return_ for x, o in zip(pool, own, strict=True) if o == g}
-        if g in predictions:
-            weight = paw.coefficient * group_weight(list(returns.values()))
-            wm = wm + weight * torch.stack(predictions[g]).mean() / len(set(own))
+        if g in predictions and weight[g]:
+            wm = wm + weight[g] * group_loss(predictions[g], pool, paw) / len(weight)
     return policy + wm
+
+
+def lambda_of(pool: Sequence[SimpleNamespace], own: Sequence[int], g: int) -> float:
+    """lambda_g of Eq. 10, of the transitions of the pool whose own group is g."""
+    returns = {x.trajectory: x.return_ for x, o in zip(pool, own, strict=True) if o == g}
+    return group_weight(list(returns.values()))
 
 
 def critic_objective(

@@ -60,6 +60,7 @@ def judgement_of(
         selected=column != 0,
         group_weights=torch.ones(1, dtype=torch.float64),
         transition_weights=column,
+        group=torch.zeros(len(weights), dtype=torch.long),
     )
     return replace(judgement, **changed)
 

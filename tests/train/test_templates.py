@@ -70,7 +70,7 @@ def transition(s, observation: str, following: str) -> Transition:
 def judgement(count: int) -> Judgement:
     column = torch.ones(count, dtype=torch.float64)
     none = torch.zeros(count, dtype=torch.bool)
-    return Judgement(column, None, column, none, ~none, column[:1], column)
+    return Judgement(column, None, column, none, ~none, column[:1], column, none.long())
 
 
 @pytest.mark.parametrize("context", ["append", "window"])

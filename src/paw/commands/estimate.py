@@ -121,7 +121,8 @@ def _rows(config: Config, num_turns: int, predicts: bool) -> list[TrainingSample
     transitions, columns = flatten([Group(task, (trajectory,))])
     nothing = torch.zeros(num_turns)
     scores = Scores([list(action.logprobs)] * num_turns, nothing, None, None)
-    judgement = Judgement(nothing, None, nothing, nothing > 0, nothing > 0, nothing[:1], nothing)
+    none = nothing > 0
+    judgement = Judgement(nothing, None, nothing, none, none, nothing[:1], nothing, none.long())
     # A placebo is other tokens than those that stand in the conversation.
     ids = seen if paw.target == "next" else (1,) * len(seen)
     target = Target(ids, 1.0, (0,) * SCAFFOLD_TOKENS)

@@ -237,6 +237,12 @@ class PawConfig:
     tokens (of the update's targets, or of the whole vocabulary), or o_t again."""
     random_sign: bool = False
     """A placebo: each transition's prediction loss counts with a random sign."""
+    normalise: Literal["transition", "token"] = "transition"
+    """What weighs the same within a group: each selected transition (Eq. 9), or each token of
+    their targets."""
+    dedup: bool = False
+    """A transition (observation, command, next observation) seen k times in the update weighs
+    1/k."""
     condition: Literal["action", "no_action"] = "action"
     """`no_action`: predict o_{t+1} from h_t alone."""
     schedule: Literal["joint", "alternate"] = "joint"

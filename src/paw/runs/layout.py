@@ -82,6 +82,8 @@ ARM_KEYS = (
     "weight",
     "target",
     "random_sign",
+    "normalise",
+    "dedup",
     "condition",
     "schedule",
 )
@@ -100,7 +102,8 @@ def _arm(config: Config) -> list[str]:
             names.append(key)
         elif value != getattr(usual, key):
             # `random` alone would be a target as well as a selection.
-            names.append(f"{key}_{value}" if key in ("select", "entropy") else value)
+            alone = key not in ("select", "entropy", "normalise")
+            names.append(value if alone else f"{key}_{value}")
     return names
 
 

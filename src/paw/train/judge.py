@@ -74,6 +74,7 @@ def judge(
         selected=selected,
         group_weights=group_weights,
         transition_weights=paw.coefficient * weights,
+        group=group,
     )
 
 

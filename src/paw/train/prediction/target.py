@@ -8,6 +8,7 @@ import torch
 
 from paw.config.tree import PawConfig
 from paw.text.dialogue import Serializer
+from paw.train.prediction.share import shares
 from paw.train.prediction.weight import random_signs
 from paw.types import Judgement, SampledAction, Target, Targets, Transition
 
@@ -46,6 +47,8 @@ def choose_targets(
     if paw.random_sign:
         signs = random_signs(len(weights), generator)
         weights = [s * w for s, w in zip(signs, weights, strict=True)]
+    lengths = {i: len(target) for i, target in ids.items()}
+    share = shares(lengths, transitions, judgement.group.tolist(), paw)
     headers = {t.next_observation_ids: t.next_header_ids for t in transitions}
     targets = {}
     for i, target in ids.items():
@@ -53,7 +56,7 @@ def choose_targets(
         own = target == true[i]
         header = transitions[i].next_header_ids if own else headers.get(target, ())
         scaffold = scaffold_before(action, header, serializer)
-        targets[i] = Target(target, weights[i] / len(target), scaffold)
+        targets[i] = Target(target, weights[i] * share[i] / len(target), scaffold)
     changed = sum(ids[i] != true[i] for i in true)
     return Targets(targets, changed / len(true) if true else 0.0)
 
