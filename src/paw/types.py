@@ -201,6 +201,9 @@ class Scores:
     """[P] the critic's V(h_t); None without a critic"""
     ref_logprobs: list[list[float]] | None
     """[P] of [A] under the reference policy; None without a KL loss"""
+    other_entropy: "Tensor | None" = None
+    """[P] by the other reading of Eq. 4 (`paw.entropy`); None where the sampler does not see whole
+    distributions"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -84,6 +84,7 @@ def test_arms_measure_the_same(server: ForkServer, policy: Path, tmp_path: Path)
     arms = {
         "paw": {}, "baseline": {"paw__enabled": False}, "placebo": {"paw__target": "shuffled"},
         "blind": {"paw__enabled": False, "run__diagnostics_every": 0},
+        "sampled": {"paw__entropy": "sampled"},
     }  # fmt: skip
     for name, changed in arms.items():
         run = tmp_path / name
@@ -95,4 +96,6 @@ def test_arms_measure_the_same(server: ForkServer, policy: Path, tmp_path: Path)
     assert found["baseline"]["wm/nll"] == pytest.approx(found["paw"]["wm/nll"], rel=1e-5)
     everything = [found[name]["wm/next_observation_nll"] for name in ("paw", "baseline", "placebo")]
     assert everything == pytest.approx(everything[:1] * 3, rel=1e-5)
+    overlaps = {row["wm/selection_overlap"] for row in found.values()}
+    assert len(overlaps) == 1 and 0.5 <= overlaps.pop() <= 1
     assert found["blind"]["wm/nll"] is None and "wm/next_observation_nll" not in found["blind"]

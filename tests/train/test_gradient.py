@@ -292,6 +292,9 @@ def test_diagnosis_measures_each_term_and_changes_nothing():
     alone = plain_gradient - bare
     assert statistics.total("wm_gradient_norm") == pytest.approx(float(alone.norm()))
     assert float(alone.norm()) > 1e-3 < float(bare.norm())
+    cosine = float(alone @ bare / (alone.norm() * bare.norm()))
+    assert statistics.mean("gradient_cosine", "cosines") == pytest.approx(cosine, rel=1e-9)
+    assert 0.01 < abs(cosine) < 0.99
 
 
 @torch.no_grad()

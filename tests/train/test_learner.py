@@ -220,6 +220,15 @@ def test_both_terms_are_measured_at_the_scale_of_the_step(dtype):
     assert alone == pytest.approx(norms[0][0], rel=1e-6 if dtype == torch.float64 else 0.02)
 
 
+@pytest.mark.parametrize("weights", [(0.0, 0.5), (0.5, 0.0)])
+def test_one_term_alone_has_no_cosine(weights: tuple[float, float]):
+    """Neither its gradient's rounding nor a vector of zeros has a direction."""
+    subject = learner(dtype=torch.float32, tokens_per_micro_batch=4)
+    statistics = subject.policy_gradient([sample(*weights)] * 3, diagnose=True)
+    assert statistics.mean("gradient_cosine", "cosines") is None
+    assert statistics.total("measured") == 1
+
+
 def test_the_value_loss_is_a_mean_over_the_updates_transitions():
     """M = 2 mini-batches of an update of P = 8: 2 / 8 of one transition's gradient."""
     norms = []

@@ -8,12 +8,12 @@ import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Rules, judge
-from paw.train.metrics import learning_metrics, rollout_metrics
+from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
 from paw.train.score import flatten
 from paw.train.statistics import Statistics
-from paw.types import Group
+from paw.types import Group, Scores
 
 from .fakes import END, SCRIPTED, Turn, play, scores_of
 
@@ -139,16 +139,30 @@ def test_optional_metrics():
     update = judged(PawConfig(enabled=False))
     statistics = Statistics()
     statistics.add(ref_kl=1.0, action_tokens=4, value_loss=6.0, values=3, critic_gradient_norm=1.0)
-    statistics.add(steps=1, policy_gradient_norm=0.3, wm_gradient_norm=0.2, measured=1)
+    statistics.add(steps=2, policy_gradient_norm=0.3, wm_gradient_norm=0.2, measured=1)
+    statistics.add(gradient_cosine=-0.5, cosines=2)
     found = learning_metrics(*update, statistics)
     assert (found["policy/ref_kl"], found["critic/loss"]) == (0.25, 2.0)
     assert (found["policy/term_gradient_norm"], found["wm/term_gradient_norm"]) == (0.3, 0.2)
+    assert found["wm/gradient_cosine"] == -0.25
     assert found["wm/selected_transitions"] == found["wm/weighted_transitions"] == 0
     # Nothing to measure them at:
     assert found["policy/kl_zero_advantage"] is None
     for name in ("loss", "nll", "clipped_token_fraction", "most_common_target_fraction"):
         assert found[f"wm/{name}"] is None
     assert found["wm/group_weight_mean"] == 0.25  # what a matched constant would read
+
+
+def test_selection_overlap():
+    """alpha 1/2 of 5 candidates: 3 each, {0, 1, 2} and {1, 2, 4}; 5 has no next observation."""
+    entropy = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0, 9.0], dtype=torch.float64)
+    other = torch.tensor([0.0, 0.3, 0.2, 0.1, 0.4, 0.9], dtype=torch.float64)
+    candidates = torch.tensor([True] * 5 + [False])
+    scores = Scores([], entropy, None, None, other)
+    assert selection_overlap(scores, candidates, 0.5) == pytest.approx(2 / 3)
+    assert selection_overlap(scores, candidates, 1.0) == 1
+    assert selection_overlap(scores, candidates, 0.0) is None
+    assert selection_overlap(replace(scores, other_entropy=None), candidates, 0.5) is None
 
 
 def test_records_say_what_was_decided_about_every_turn():

@@ -93,7 +93,8 @@ def action_weights(columns: Columns, aggregation: str) -> Tensor:
 
 
 def _check_finite(scores: Scores, update: int) -> None:
-    for name, numbers in (("entropy", scores.entropy), ("values", scores.values)):
+    entropies = (("entropy", scores.entropy), ("entropy", scores.other_entropy))
+    for name, numbers in (*entropies, ("values", scores.values)):
         if numbers is not None and not bool(torch.isfinite(numbers).all()):
             raise RunFailure(
                 f"update {update}: the model's {name} at the sampled actions is not finite; the "

@@ -33,7 +33,7 @@ from paw.train.batching import optimizer_steps
 from paw.train.diagnostics import before_learning, drift
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
-from paw.train.metrics import learning_metrics, rollout_metrics
+from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
 from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
@@ -149,6 +149,9 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     metrics = {
         **rollout_metrics(groups, serializer.format.header_ids, serializer.format.header_text),
         **learned,
+        "wm/selection_overlap": selection_overlap(
+            scores, columns.candidates, config.paw.selection_fraction
+        ),
         "model/forwards": policy.num_rows / len(rows),
         "model/forward_calls": policy.num_forwards,
         "memory/halved": int(session.learner.limit.halved),

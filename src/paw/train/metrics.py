@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence, Set
 
+from torch import Tensor
+
+from paw import objective
 from paw.text.parse import writes_observation
 from paw.train.score import is_usable
 from paw.train.statistics import Statistics
-from paw.types import Columns, Group, Judgement, Targets, Transition
+from paw.types import Columns, Group, Judgement, Scores, Targets, Transition
 
 
 def rollout_metrics(
@@ -38,6 +41,24 @@ def rollout_metrics(
         "tokens/sampled": sum(len(t.action.token_ids) for t in turns),
         "wm/role_confusion_rate": sum(confused) / num_turns,
     }
+
+
+def selection_overlap(scores: Scores, candidates: Tensor, fraction: float) -> float | None:
+    """Share of S_alpha (Eq. 4) that the other reading of an action's entropy selects as well; both
+    select as many. None where only one reading is known, or nothing is selected.
+
+    Args:
+        scores: entropies [P] by both readings.
+        candidates: [P] bool.
+        fraction: alpha.
+    """
+    if scores.other_entropy is None:
+        return None
+    one, other = (
+        objective.select_top_fraction(entropy, candidates, fraction)
+        for entropy in (scores.entropy, scores.other_entropy)
+    )
+    return float((one & other).sum()) / float(one.sum()) if one.any() else None
 
 
 def learning_metrics(
@@ -81,4 +102,5 @@ def learning_metrics(
     if "measured" in sums:
         metrics["policy/term_gradient_norm"] = mean("policy_gradient_norm", "measured")
         metrics["wm/term_gradient_norm"] = mean("wm_gradient_norm", "measured")
+        metrics["wm/gradient_cosine"] = mean("gradient_cosine", "cosines")
     return metrics

@@ -103,21 +103,17 @@ class Scorer:
             values = score_prompts(self.critic, rows, self.max_tokens)
         if self.reference is not None:
             reference = score_actions(self.reference, rows, self.max_tokens)[0]
-        return Scores(logprobs, self._means(logprobs, entropies), values, reference)
+        seen = [_column(e) for e in entropies if e is not None]
+        full = _means(seen) if len(seen) == len(entropies) else None
+        sampled = _means([objective.sampled_token_entropy(_column(a)) for a in logprobs])
+        entropy, other = (full, sampled) if self.full_entropy else (sampled, full)
+        assert entropy is not None  # `check_entropy` has asked the sampler
+        return Scores(logprobs, entropy, values, reference, other)
 
-    def _means(
-        self, logprobs: Sequence[Sequence[float]], entropies: Sequence[Sequence[float] | None]
-    ) -> Tensor:
-        """[P] mean entropy of each action's tokens; 0 for an action without tokens."""
-        means = []
-        for action, entropy in zip(logprobs, entropies, strict=True):
-            if not self.full_entropy:
-                tokens = objective.sampled_token_entropy(_column(action))
-            else:
-                assert entropy is not None  # `check_entropy` has asked the sampler
-                tokens = _column(entropy)
-            means.append(tokens.mean() if len(tokens) else tokens.new_zeros(()))
-        return torch.stack(means)
+
+def _means(actions: Sequence[Tensor]) -> Tensor:
+    """[P] mean over each action's tokens; 0 for an action without tokens."""
+    return torch.stack([a.mean() if len(a) else a.new_zeros(()) for a in actions])
 
 
 @torch.no_grad()

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+ROUNDING = 1e-5
+"""Of a difference of two gradients, relative to them: a hundred units in fp32's last place."""
+
 
 @dataclass(slots=True)
 class Statistics:
@@ -37,7 +40,11 @@ class Statistics:
 def gradient_norms(
     parameters: list[nn.Parameter], prediction: list[Tensor] | None
 ) -> dict[str, float]:
-    """Norms of the two terms' gradients; the policy's is the difference to the sum."""
+    """Norms of the two terms' gradients, and the cosine between them where there are two.
+
+    The policy's is the difference of the sum and the prediction's; where that is nothing but
+    rounding it has no direction.
+    """
     whole = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     alone = prediction or [torch.zeros_like(p) for p in parameters]
     policy = [w - a for w, a in zip(whole, alone, strict=True)]
@@ -45,4 +52,10 @@ def gradient_norms(
     def norm(gradient: list[Tensor]) -> float:
         return float(torch.stack([g.double().square().sum() for g in gradient]).sum().sqrt())
 
-    return {"wm_gradient_norm": norm(alone), "policy_gradient_norm": norm(policy)}
+    prediction_norm, policy_norm = norm(alone), norm(policy)
+    found = {"wm_gradient_norm": prediction_norm, "policy_gradient_norm": policy_norm}
+    if prediction_norm > 0 and policy_norm > ROUNDING * prediction_norm:
+        pairs = zip(alone, policy, strict=True)
+        inner = float(torch.stack([(a.double() * b.double()).sum() for a, b in pairs]).sum())
+        found |= {"gradient_cosine": inner / (prediction_norm * policy_norm), "cosines": 1}
+    return found
