@@ -41,6 +41,31 @@ GOOD = "<think>I need the mug.</think>\n<action>Go to Shelf 1</action>"
         # ... or begun before the response.
         ("it is <action>x</action></think><action>y</action>", "x", Y),
         ("it is <action>x</action></think>", "x", Parsed("", False)),
+        # ... marked as other models mark it, ...
+        ('<think effort="low">it is <answer>Paris</answer>', "search_qa", Parsed("", False)),
+        ("<reasoning><action>x</action></reasoning><action>y</action>", "x", Y),
+        ("<seed:think><action>x</action></seed:think><action>y</action>", "x", Y),
+        ("[THINK]<answer>Paris</answer>", "search_qa", Parsed("", False)),
+        ("◁think▷<action>x</action>◁/think▷<action>y</action>", "x", Y),
+        ("<|START_THINKING|><action>x</action><|END_THINKING|><action>y</action>", "x", Y),
+        ("<|begin_of_thought|><action>x</action><|end_of_thought|><action>y</action>", "x", Y),
+        (
+            "<|channel|>analysis<|message|><action>x</action><|end|><|start|>assistant"
+            "<|channel|>analysis<|message|><action>x</action><|end|><|start|>assistant"
+            "<|channel|>final<|message|><action>y</action>",
+            "x",
+            Y,
+        ),
+        ("<|channel>thought\n<action>x</action><channel|><action>y</action>", "x", Y),
+        ("<thinking>a</think><action>x</action></thinking><action>y</action>", "x", Y),
+        # ... and no other words in brackets are such a mark.
+        ("<think>a</think><action>click[think]</action>", "x", Parsed("click[think]", True)),
+        (
+            "<think>a</think><action>click[<thinkpad>]</action>",
+            "x",
+            Parsed("click[<thinkpad>]", True),
+        ),
+        ("<think/><think>a</think><action>y</action>", "x", Y),
         # What stands behind a block is one, whatever follows.
         ("<think>a</think><action>y</action><think>and <action>x</action>", "x", Y),
         ("<think>a</think><action>y</action><think>b</think><action>x</action>", "x", Y),

@@ -18,7 +18,7 @@ from paw.evals.endpoint import Message
 from paw.evals.replies import Reply
 from paw.style import Style
 from paw.text import prompts
-from paw.text.parse import THINK_TAG, Parsed, parse_response, read_thought
+from paw.text.parse import THINK_TAG, Parsed, edge_of, parse_response, read_thought
 from paw.text.prompts import Seen
 from paw.types import Task
 
@@ -105,7 +105,8 @@ class Plain:
         text = reply.text
         tag = THINK_TAG.search(text)
         if tag is not None:
-            return f"<think>{text}" if tag[1] else text
+            kind, closes = edge_of(tag)
+            return f"<{kind}>{text}" if closes else text
         # What the server took out stays in its one block, whatever tags it has itself.
         reasoning = THINK_TAG.sub("", reply.reasoning)
         return f"<think>{reasoning}</think>{text}" if reasoning else text

@@ -7,7 +7,16 @@ from functools import cache
 
 from paw.style import Style
 
-THINK_TAG = re.compile(r"<\s*(/?)\s*think\s*>", re.IGNORECASE)
+THINK_TAG = re.compile(
+    # <think>, </think >, <thinking effort="low">, <seed:think>, <|END_THINKING|>, ◁/think▷
+    r"[<◁]\|?\s*+(?:(?P<end>/|end_(?:of_)?)|(?:start|begin)_(?:of_)?)?\s*+(?:\w++:)?"
+    r"(?P<kind>think(?:ing)?|thoughts?|reason(?:ing)?)(?:\s[^<>]*)?(?<!/)\|?[>▷]"
+    r"|\[(?P<end_>/?)(?-i:(?P<kind_>THINK))\]"  # small ones are a shop's buttons
+    r"|<\|channel\|?>\s*(?P<channel>analysis|commentary|thought)\b(?:<\|message\|>)?"
+    r"|(?P<end_channel><\|channel\|>\s*final\b(?:<\|message\|>)?|<channel\|>)",
+    re.IGNORECASE,
+)
+"""The edges of a block of reasoning, as models mark it; `edge_of` reads them."""
 OTHERS_TEXT = re.compile(
     r"<information>|^\s*(?:Observation|User|Environment)\s*:|^(?:user|tool|observation)\s*$",
     re.MULTILINE,
@@ -37,10 +46,18 @@ class Thought:
     """The last block was not closed: what follows it is reasoning to the end."""
 
 
+def edge_of(tag: re.Match[str]) -> tuple[str, bool]:
+    """What kind of block a `THINK_TAG` is an edge of, and whether it closes it."""
+    found = tag.groupdict()
+    kind = found["kind"] or found["kind_"] or "channel"
+    return kind.lower(), bool(found["end"] or found["end_"] or found["end_channel"])
+
+
 def read_thought(response: str, opened: bool = False) -> Thought:
     """Find the think blocks of a response, nested ones and those that were cut too.
 
-    A closing tag without an opening one ends a block that began before the response.
+    A closing tag without an opening one ends a block that began before the response. Inside a block
+    tags of other kinds are text.
 
     Args:
         response: as the policy wrote it.
@@ -48,15 +65,19 @@ def read_thought(response: str, opened: bool = False) -> Thought:
     """
     said: list[str] = []
     depth, start, seen, closed = int(opened), 0, opened, False
+    inside = ""  # the kind of the block that goes on, where it is known
     for tag in THINK_TAG.finditer(response):
-        closes = bool(tag[1])
+        kind, closes = edge_of(tag)
         if opened and not closes and not response[: tag.start()].strip():
             continue  # the prompt's tag once more
+        if depth and kind != (inside or kind):
+            continue
+        inside = kind
         if closes and not depth:
             said = []
         elif seen and not depth:
             said.append(response[start : tag.start()])
-        depth = max(depth - 1, 0) if closes else depth + 1
+        depth = max(depth - 1, 0) if closes else 1 if kind == "channel" else depth + 1
         closed |= closes and not depth
         start, seen = tag.end(), True
     if not depth:

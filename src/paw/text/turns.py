@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from paw.errors import UserError
 from paw.text.encode import Edge, Encoder, Turn, control_tokens, tokens
-from paw.text.parse import THINK_TAG, read_thought
+from paw.text.parse import THINK_TAG, edge_of, read_thought
 from paw.text.prompts import Span
 
 
@@ -74,7 +74,7 @@ class TurnFormat:
         """`text` as the policy would write it, with its end-of-turn token. Its think tags may be
         control tokens, nothing else of it."""
         text = TRIMS[self.pieces.trim_response](text)
-        if self.opens_thinking and (tag := THINK_TAG.match(text)) and not tag[1]:
+        if self.opens_thinking and (tag := THINK_TAG.match(text)) and not edge_of(tag)[1]:
             text = text[tag.end() :]  # the prompt has it
         span = Span(f"{self.pieces.lead}{text}{self.pieces.tail}", own=True)
         left, right, tags = self.edges.response, self.edges.end_of_turn, self.edges.think_tags
