@@ -60,6 +60,14 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "partial rotation": ("Phi", LONG),
     "scales of all kinds": ("Granite", {**LONG, "embedding_multiplier": 3.0}),
     "experts": ("Mixtral", {**LONG, "num_local_experts": 4, "router_jitter_noise": 0.5}),
+    "heads of two sizes, keys of earlier layers": (
+        "Gemma4Text", {
+            **WINDOW, "num_hidden_layers": 12, "num_kv_shared_layers": 6, "global_head_dim": 16,
+            "num_global_key_value_heads": 2, "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": VOCAB,
+            "layer_types": [*["sliding_attention"] * 5, "full_attention"] * 2,
+        },
+    ),
     "a text model within one of images": (
         "Gemma3", {"text_config": WINDOW, "vision_config": IMAGES, "mm_tokens_per_image": 4}
     ),
@@ -218,6 +226,8 @@ REFUSED = {
     ),
     "Bloom": ({"vocab_size": VOCAB, "hidden_size": 32, "n_layer": 1, "n_head": 2}, "its own kind"),
     "Bert": ({**SHAPE, "is_decoder": False}, "computes otherwise|later tokens"),
+    "Electra": ({**SHAPE, "is_decoder": True, "embedding_size": 16}, "a decoder of its own kind"),
+    "Xmod": ({**SHAPE, "is_decoder": True}, "does not read text alone .*language"),
     "Bart": (
         {"vocab_size": VOCAB, "d_model": 32, "decoder_layers": 1, "decoder_attention_heads": 2},
         "its own kind|decoder",
@@ -233,6 +243,17 @@ def test_other_attention_is_refused_by_name(family):
     with pytest.raises(UserError, match=reason) as error:
         Policy(model.eval())
     assert "\n" not in str(error.value)
+
+
+def test_shapes_of_configurations_of_their_own_kind():
+    """Worked: full layers of 4 heads of 16, windows of 4 heads of 8; keys have 2 heads. What cannot
+    be loaded says so before its weights are read."""
+    shape = shape_of(config_of(*EXACT["heads of two sizes, keys of earlier layers"]))
+    assert (shape.query, shape.key, shape.intermediate) == (64, 32, SHAPE["intermediate_size"])
+    with pytest.raises(UserError, match="linear_attention layers"):
+        shape_of(transformers.MambaConfig(hidden_size=16, num_hidden_layers=1))
+    with pytest.raises(UserError, match="cannot make a 'qwen2_5_vl': split"):
+        shape_of(config_of("Qwen2_5_VL", {"text_config": LONG, "vision_config": FRAMES}))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

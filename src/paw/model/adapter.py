@@ -79,7 +79,7 @@ def _attach(model: Any, directory: str) -> Any:
             weights = peft.load_peft_weights(directory, device="cpu")
             adapted = peft.get_peft_model(model, config)
             result = peft.set_peft_model_state_dict(adapted, weights)
-    except (*BROKEN, TypeError, AttributeError) as error:
+    except BROKEN as error:
         raise UserError(f"{where}: it does not fit the model: {_reason(error)}") from error
     own = {name for name, _ in adapted.named_parameters() if ".default" in name}
     if odd := sorted([*result.unexpected_keys, *own.intersection(result.missing_keys)]):

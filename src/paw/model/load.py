@@ -23,7 +23,8 @@ PLAIN_DECODERS = "a plain decoder (Qwen2, Qwen3, Llama, ...)"
 
 LAYER_TYPES = {"full_attention", "sliding_attention"}
 BROKEN = (
-    OSError, ValueError, RuntimeError, LookupError, ImportError, struct.error, SafetensorError,
+    OSError, ValueError, RuntimeError, LookupError, ImportError, TypeError, AttributeError,
+    struct.error, SafetensorError,
 )  # fmt: skip
 """What the readers of files raise at damaged or unknown ones."""
 
@@ -162,32 +163,43 @@ def shape_of(config: Any) -> ModelShape:
     """The shape of a transformers configuration, counted on a model without storage.
 
     Raises:
-        UserError: it is not one of a causal language model, or lacks a package.
+        UserError: it is not one of a supported causal language model, or lacks a package.
     """
     try:
         with torch.device("meta"):
             model = fresh_model(config)
-    except (ValueError, ImportError) as error:
+        refuse_unsupported(model)
+        head, decoder = model.get_output_embeddings(), decoder_of(model)
+        positions = positions_of(decoder)
+    except BROKEN as error:
         raise UserError(
             f"model.path: cannot make a {config.model_type!r}: {first_line(error)}"
         ) from error
-    head, decoder = model.get_output_embeddings(), decoder_of(model)
     linear = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear) and m is not head]
     config = config.get_text_config(decoder=True)
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    size = getattr(config, "head_dim", None) or hidden // heads
+    hidden = config.hidden_size
+    sizes = [_heads_of(layer) for layer in getattr(config, "per_layer_config", [config])]
     return ModelShape(
         parameters=sum(p.numel() for p in model.parameters()),
         backbone_parameters=sum(p.numel() for p in decoder.parameters()),
         lora_features=sum(m.in_features + m.out_features for m in linear),
         layers=config.num_hidden_layers,
         hidden=hidden,
-        query=heads * size,
-        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
+        query=max(query for query, _, _ in sizes),
+        key=max(key for _, key, _ in sizes),
+        intermediate=max(intermediate for _, _, intermediate in sizes),
         vocabulary=config.vocab_size,
-        positions=positions_of(decoder),
+        positions=positions,
     )
+
+
+def _heads_of(layer: Any) -> tuple[int, int, int]:
+    """Features of queries and of keys, and width of the MLP, of a layer's configuration."""
+    heads = layer.num_attention_heads
+    size = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+    key_heads = getattr(layer, "num_key_value_heads", None) or heads
+    width = getattr(layer, "intermediate_size", None) or 4 * layer.hidden_size
+    return heads * size, key_heads * size, max(width) if isinstance(width, list) else width
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 from paw.model.load import unsupported
 from paw.model.packing import SegmentAttention
 
@@ -36,12 +36,15 @@ def own_logprobs(model: Any, rows: list[list[int]]) -> Tensor:
     """[S] the model's own log-probabilities of all tokens but the first of each row.
 
     Raises:
-        UserError: they are not finite, which later would look like a model of the wrong type.
+        UserError: it needs more than tokens; they are not finite, which later would look like a
+            model of the wrong type.
     """
     parts = []
     for row in rows:
         ids = torch.tensor([row], device=model.device)
-        logprobs = model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+        with _in_one_line(model.config, "does not read text alone"):
+            logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        logprobs = logits.float().log_softmax(-1)
         parts.append(logprobs.gather(1, ids[0, 1:, None]).squeeze(1))
     logprobs = torch.cat(parts)
     if not logprobs.isfinite().all():
@@ -94,9 +97,9 @@ class PackingProbe:
         Raises:
             UserError: they differ.
         """
-        with short_windows(self.model), in_float32(self.model):
-            self._hold(packed(self.rows, True), EXACT)
-        with short_windows(self.model):
+        with _in_one_line(self._config, "has a decoder of its own kind"), short_windows(self.model):
+            with in_float32(self.model):
+                self._hold(packed(self.rows, True), EXACT)
             noise = (self._narrow - self._exact).abs().max().item()
             self._hold(packed(self.rows, False), max(NARROW, 5 * noise) if noise > EXACT else EXACT)
 
@@ -108,6 +111,17 @@ class PackingProbe:
                 f"computes otherwise: log-probabilities of packed rows differ from its own by "
                 f"{worst:.2g} nats",
             )
+
+
+@contextlib.contextmanager
+def _in_one_line(config: Any, problem: str) -> Iterator[None]:
+    """Around a pass of a model that nobody has tried: what its code raises refuses it by name."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
+        raise unsupported(config, f"{problem} ({first_line(error)})") from error
 
 
 def without_noise(model: Any) -> None:

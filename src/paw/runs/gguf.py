@@ -126,7 +126,7 @@ def _header(path: str) -> tuple[dict[str, Any], int]:
         large = ("tokenizer.ggml.merges", "tokenizer.ggml.scores")
         fields = {name: f.contents() for name, f in reader.fields.items() if name not in large}
         return fields, sum(int(tensor.n_elements) for tensor in reader.tensors)
-    except (*BROKEN, ArithmeticError, TypeError) as error:
+    except (*BROKEN, ArithmeticError) as error:
         raise UserError(
             f"model.path = {path!r}: a broken GGUF file ({error}); fetch it again"
         ) from error
