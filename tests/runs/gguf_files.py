@@ -53,10 +53,10 @@ def llama(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
 
 
 def tokens() -> list[str]:
-    """The control tokens, the byte alphabet, a word."""
+    """The control tokens, the byte alphabet, two words."""
     from tokenizers import pre_tokenizers
 
-    return [*CONTROL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "he"]
+    return [*CONTROL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "he", "in"]
 
 
 def write_gguf(
@@ -105,7 +105,7 @@ def write_gguf(
         add[type(value)](key, value)
     writer.add_token_list(words)
     writer.add_token_types([3 if word in CONTROL else 1 for word in words])
-    writer.add_token_merges(["h e"])
+    writer.add_token_merges(["h e", "i n"])
     found = {"token_embd.weight": model.model.embed_tokens.weight}
     found["output_norm.weight"] = model.model.norm.weight
     for index, layer in enumerate(model.model.layers):

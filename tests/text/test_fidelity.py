@@ -30,7 +30,7 @@ ANSWERS = ("go to shelf 1", "look")
 PIECES = [
     " ", "  ", "\n", "\n\n", "\r\n", "\t", "a", "mug 1", " mug", ".", ", ", "(", "[", "]", "'s",
     '"', "-=", "😀", "é", "e\u0301", "日本", "\u00a0", "\u3000", "\u200b", "12", "1234", "<",
-    "|user|>", "▁", "user", "USER:", "INST", "\x00", "\u2028", "{{", "<0x0A>", "</think", "Hi",
+    "|user|", "▁", "user", "USER:", "INST", "\x00", "\u2028", "{{", "<0x0A>", "</think", "Hi",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 

@@ -53,6 +53,27 @@ def test_directory_without_a_tokenizer(tmp_path):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer.json", "[]"),
+        ("tokenizer.json", '{"version": "1.0", "added_tokens": [], "model": {"type": "Other"}}'),
+        ("tokenizer_config.json", "{"),
+        ("tokenizer_config.json", "[]"),
+        (
+            "tokenizer_config.json",
+            '{"tokenizer_class": "TokenizersBackend", "eos_token": {"id": 1}}',
+        ),
+    ],
+)
+def test_a_broken_file_is_one_line(tmp_path, name, text):
+    TOKENIZER.save_pretrained(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="no tokenizer to load there: ") as error:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_product_code_is_one_token():
     # "B09P5CRVQ6" three times: as letters and digits apart it would be six words.
     codes = make_tokenizer(["click[B09P5CRVQ6]"] * 3, phrases=["click["])

@@ -122,6 +122,23 @@ def test_template_that_depends_on_other_turns_is_refused():
         turn_format(chat_tokenizer(REVERSED))
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for x %}", "expected token 'in'"),
+        ("{% for m in messages %}{{ m.content + 1 }}{% endfor %}", "concatenate str"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ({"rag": "{{ 1 }}", "tool_use": "{{ 2 }}"}, "multiple chat templates with no default"),
+    ],
+)
+def test_template_that_breaks_is_one_line(template, reason):
+    tokenizer = chat_tokenizer(None)
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=f"chat template: it cannot be rendered: .*{reason}") as e:
+        turn_format(tokenizer)
+    assert "\n" not in str(e.value)
+
+
 def test_model_without_template_gets_the_plain_format():
     tokenizer = chat_tokenizer(None)
     s = serializer(tokenizer)

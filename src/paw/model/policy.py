@@ -253,7 +253,15 @@ def save_model(
     model: Any, directory: str | Path, state_dict: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write an ordinary model directory that others may read; weights of `state_dict`, if given."""
-    model.save_pretrained(directory, state_dict=state_dict)
+    settings = model.generation_config
+    # transformers loads settings of `generate` that do not fit together, and refuses to save them.
+    model.generation_config = type(settings)()
+    try:
+        model.save_pretrained(directory, state_dict=state_dict)
+    finally:
+        model.generation_config = settings
+    file = Path(directory) / "generation_config.json"
+    settings.to_json_file(file, use_diff=True, keys_to_pop=["compile_config"])
     for file in Path(directory).iterdir():
         if file.is_file():  # safetensors leaves its files readable by their owner alone
             file.chmod(0o644)

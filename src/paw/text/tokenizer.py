@@ -43,16 +43,16 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     place = Path(path)
     own = place / "tokenizer_config.json"
     generic = False
-    if own.is_file():
-        name = json.loads(own.read_text(encoding="utf-8")).get("tokenizer_class", "")
-        generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     try:
+        if own.is_file():
+            name = json.loads(own.read_text(encoding="utf-8")).get("tokenizer_class", "")
+            generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
         loader = PreTrainedTokenizerFast if generic else AutoTokenizer
         if place.suffix.lower() == ".gguf":
             tokenizer = loader.from_pretrained(str(place.parent), gguf_file=place.name)
         else:
             tokenizer = loader.from_pretrained(str(path))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the name of what tokenizers raises at a file of another kind
         raise UserError(
             f"model.path = {str(path)!r}: no tokenizer to load there: {first_line(error)}"
         ) from None

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from paw.errors import UserError
+from paw.errors import UserError, first_line
 from paw.text.encode import Edge, Encoder, Turn, control_tokens, tokens
 from paw.text.parse import THINK_TAG, edge_of, read_thought
 from paw.text.prompts import Span
@@ -229,8 +228,9 @@ def _templated(tokenizer: PreTrainedTokenizerBase, contents: Sequence[str], toke
             return_dict=False,
             add_generation_prompt=True,
         )
-    except TemplateError as error:
-        raise UserError(f"chat template: it cannot be rendered: {error}") from error
+    except Exception as error:  # a template is code, and raises what code raises
+        reason = first_line(error)
+        raise UserError(f"chat template: it cannot be rendered: {reason}") from error
 
 
 def _split(text: str, mark: str) -> tuple[str, str]:
