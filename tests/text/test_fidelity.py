@@ -169,6 +169,17 @@ def test_a_template_that_trims():
     assert turn.roles == (Role.OBSERVATION,)
 
 
+@pytest.mark.parametrize("name", GROWING)
+def test_responses_that_begin_with_bytes_are_those_of_the_template(name):
+    """A unigram's line break and "ü" are bytes of one unknown piece, whose tokens all say that they
+    stand for both."""
+    s, answers = of(name), ("ünder 日本", "(go)")
+    texts = ("A room.", "Nothing.", "x")
+    assert list(play(s, texts, answers)[2].token_ids) == render_ids(
+        s.tokenizer, said(texts, answers)
+    )
+
+
 def test_sentencepiece_puts_no_blank_before_an_observation():
     """Worked: behind Zephyr's "<|user|>\\n" there is no ▁ in the whole; alone there would be."""
     s = of("zephyr metaspace")

@@ -117,9 +117,18 @@ def test_template_that_opens_the_thinking_itself_is_refused():
         turn_format(tokenizer)
 
 
-def test_template_that_depends_on_other_turns_is_refused():
-    with pytest.raises(UserError, match="chat template"):
-        turn_format(chat_tokenizer(REVERSED))
+@pytest.mark.parametrize(
+    "template",
+    [
+        REVERSED,
+        QWEN25.replace("messages %}", "messages[-9:] %}"),  # forgets the first of many turns
+        QWEN25.replace("message.content", "message.content[:999]"),  # cuts long texts
+    ],
+)
+def test_template_that_depends_on_other_turns_or_lengths_is_refused(template):
+    assert template != QWEN25
+    with pytest.raises(UserError, match="chat template: a turn's text"):
+        turn_format(chat_tokenizer(template))
 
 
 @pytest.mark.parametrize(

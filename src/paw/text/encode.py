@@ -140,12 +140,13 @@ class Encoder:
 
     def behind(self, left: Edge, span: Span, right: Edge, tags: Tags) -> tuple[int, ...]:
         """What is written behind `left`, whose tokens stand already, up to `right`."""
-        ids, offsets, start = self._parts(left, [span], right, tags)
-        begin = bisect_right(offsets, start, key=END)
-        if begin < len(ids) and START(offsets[begin]) < start:  # one token with the scaffold
-            ids, _, _ = self._parts(Edge(anchor=right.anchor), [span], right, tags)
-            begin = 0
-        return tuple(ids[begin:])
+        stands, _, _ = self._between(left, "", Edge())
+        ids, _, _ = self._parts(left, [span], right, tags)
+        if ids[: len(stands)] == stands:
+            return tuple(ids[len(stands) :])
+        # One token with the scaffold.
+        ids, _, _ = self._parts(Edge(anchor=right.anchor), [span], right, tags)
+        return tuple(ids)
 
     def vocabulary(self) -> tuple[int, ...]:
         """Ids that a text may become, in order: no control tokens, no added tokens written like one

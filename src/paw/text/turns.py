@@ -6,6 +6,7 @@ sampled action tokens are never decoded and tokenised again:
     opening | user text | to_policy | action … end_of_turn | to_user | user text | to_policy | …
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -189,12 +190,14 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, one_turn: bool) -> Pieces:
             f"{earlier!r}; PaW needs both alike, so none that opens <think> itself fits, but for "
             "rollout.context = 'window' with rollout.response_format = 'tags': one turn a prompt"
         )
-    other = ("Look around.", "go to shelf 1", "Nothing happens.")
-    built = opening + other[0] + earlier + other[1] + after_action + other[2] + last
-    if built != render(tokenizer, other):
+    turns = ["Look around.", "go to shelf 1"] * (1 if one_turn else 25)
+    turns.append("Nothing happens. " * 1000 + "Look again.")
+    between = itertools.cycle((earlier, after_action))
+    built = opening + turns[0] + "".join(map("".join, zip(between, turns[1:], strict=False))) + last
+    if built != render(tokenizer, turns):
         raise UserError(
-            "chat template: a turn's text changes the text around it; PaW needs a template that "
-            "renders turns one after the other"
+            "chat template: a turn's text, its length or its place changes the text around it; PaW "
+            "needs a template that renders turns one after the other"
         )
     tail, end_of_turn, to_user = _end_of_turn(tokenizer, after_action)
     probe = " \n X \n "
