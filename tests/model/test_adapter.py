@@ -51,6 +51,7 @@ UNTIED = {"tie_word_embeddings": False}
         (LoraConfig(**LORA), {}),
         (LoraConfig(r=4, target_modules="all-linear", use_rslora=True), {}),
         (LoraConfig(**LORA, use_dora=True), {}),
+        (LoraConfig(**LORA, init_lora_weights="pissa"), {}),
         (LoraConfig(**LORA, trainable_token_indices=[3, 10]), {}),
         (LoraConfig(**LORA, modules_to_save=["lm_head", "embed_tokens"]), UNTIED),
         (IA3Config(target_modules=["k_proj"], feedforward_modules=[]), {}),

@@ -73,6 +73,8 @@ def _attach(model: Any, directory: str) -> Any:
     if getattr(config, "layer_replication", None):
         raise UserError(f"{where}: it repeats layers, so it cannot be merged")
     config.inference_mode = True
+    if model.device.type == "meta" and hasattr(config, "init_lora_weights"):
+        config.init_lora_weights = True  # others begin with a decomposition of the model's weights
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights on `meta`, of the base's name
