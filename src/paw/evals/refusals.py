@@ -14,11 +14,14 @@ CONTENT_FILTER = re.compile(r"content_filter|ResponsibleAIPolicyViolation|conten
 _NEAR = r"[^.;{}]{0,80}?"
 _REFUSING = "|".join(
     (
-        r"(?:\bnot|n't|\bcannot(?: be)?) (?:\w+ )?(?:support|permit|allow|recogni|accept|available"
-        r"|known|specif|set\b|modif|chang|configur|adjust)\w*",
+        r"(?:\bnot|n't|\bcannot(?: be)?|no longer) (?:\w+ )?(?:support|permit|allow|recogni|accept"
+        r"|available|applicable|known|specif|set\b|used?\b|modif|chang|configur|adjust|overrid"
+        r"|customi|implement)\w*",
         r"not (?:a )?valid (?:param|arg|field|option|key|prop)\w*",
+        r"invalid (?:param|arg|field|option|key|prop)\w*|(?:is|are) invalid (?:for|with)|no such",
         r"unsupported|unrecogni[sz]ed|unknown|unexpected|extraneous|deprecated|forbidden",
-        r"extra (?:inputs|fields)|only supports?",
+        r"immutable|incompatible|disabled|removed?\b|(?:is|are) fixed|instead of|rather than",
+        r"extra (?:inputs|fields)|only (?:support|accept)s?",
     )
 )
 _ONE_VALUE = (
@@ -26,7 +29,8 @@ _ONE_VALUE = (
 )
 _RANGE = re.compile(
     r"\b(?:between|at (?:most|least)|up to|(?:less|greater|more|larger) than|range|exceed\w*"
-    r"|maximum|minimum|too (?:large|small|high|low|long|many)|must be)\b|<=|>=",
+    r"|maximum|minimum|too (?:large|small|high|low|long|many)|must be|should be|has to be"
+    r"|(?:a|an|valid) (?:number|integer|float|string))\b|<=|>=",
     re.IGNORECASE,
 )
 """A value that is out of bounds: the parameter itself is known."""
@@ -43,8 +47,9 @@ def refuses(text: str, name: str) -> bool:
         place, code = str(found.get("param")), str(found.get("code"))
         if place.rpartition(".")[2] == name and code.startswith(CODES):
             return True
-    plain = text.replace("\\", "").replace("extra_forbidden", "extra fields")
-    word = rf"(?<!\w){re.escape(name)}(?!\w)"
+    plain = re.sub(r"\\+[nrt]", " ", text)  # JSON's line breaks, in strings of strings too
+    plain = plain.replace("\\", "").replace("extra_forbidden", "extra fields")
+    word = rf"(?<!\w){re.escape(name)}(?!\w)(?:\W{{1,3}}[\d.]*\d)?"  # "temperature=0.4" too
     before = f"(?:{_REFUSING}){_NEAR}{word}|only {word}"
     behind = f"{word}{_NEAR}(?:{_REFUSING}|{_ONE_VALUE})"
     found = re.search(f"{before}|{behind}", plain, re.IGNORECASE)
