@@ -166,6 +166,12 @@ def choice(message, reason="stop"):
          "a", "t", False, False),
         (choice({"content": {"type": "text", "text": "a"}}), "a", "", False, False),
         (choice({"content": [{"type": "refusal", "refusal": "no"}]}), "no", "", False, False),
+        (choice({"content": [{"type": "text", "text": "t", "thought": True},
+                             {"type": "text", "text": "a"}]}), "a", "t", False, False),
+        (choice({"content": "a", "thinking": "t"}, "max_output_tokens"), "a", "t", True, False),
+        (choice({"content": "a", "thinking": True}, "model_context_window_exceeded"), "a", "", True,
+         False),
+        (choice({"content": "a"}, "eos"), "a", "", False, False),
         (answer("x", reasoning="because"), "x", "because", False, False),
     ],
 )  # fmt: skip

@@ -1,11 +1,12 @@
 """What a chat endpoint answered: the text of a response, how it ended, what it used."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
-CUT = ("length", "max_tokens", "model_length")
-"""Reasons for which a response ended at the limit of its tokens, as servers call it."""
+CUT = re.compile("length|max_|limit|context|incomplete")
+"""In the reason for which a response ended at the limit of its tokens, as servers call it."""
 FILTERED = ("content_filter", "safety", "refusal", "prohibited_content", "recitation")
 """Reasons for which a server or model stopped a response for what stands in it."""
 REASONING_PARTS = ("thinking", "reasoning")
@@ -60,14 +61,15 @@ def read_reply(answer: bytes, left_out: tuple[str, ...] = ()) -> Reply:
     prompt, completion = (c if isinstance(c, int) and c >= 0 else 0 for c in counts)
     refusal, ended = message.get("refusal"), str(choice.get("finish_reason")).lower()
     text, thought = _text(message.get("content"))
-    apart = message.get("reasoning_content") or message.get("reasoning")
+    apart = [message.get(name) for name in ("reasoning_content", *REASONING_PARTS)]
+    apart = next((x for x in apart if x and isinstance(x, str | list | dict)), None)
     return Reply(
         text or (_clean(refusal) if isinstance(refusal, str) else ""),
         "".join(_text(apart)) or thought,
         prompt,
         completion,
         counted=all(isinstance(c, int) for c in counts),
-        cut=ended in CUT,
+        cut=CUT.search(ended) is not None,
         filtered=ended in FILTERED or bool(refusal),
         left_out=left_out,
     )
@@ -83,7 +85,10 @@ def _text(content: Any) -> tuple[str, str]:
         raise Passing("the message is no text")
     text, reasoning = "", ""
     for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, dict) and part.get("type") in REASONING_PARTS:
+        thinks = isinstance(part, dict) and (
+            part.get("type") in REASONING_PARTS or part.get("thought") is True
+        )
+        if thinks:
             inner = next((part[k] for k in ("text", *REASONING_PARTS) if part.get(k)), None)
             reasoning += "".join(_text(inner))
         elif isinstance(part, dict):
