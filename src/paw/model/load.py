@@ -113,8 +113,14 @@ def model_class(config: Any) -> Any:
     """What loads models of a configuration: causal LMs, alone or within one of images and text.
 
     Raises:
-        UserError: it is not one of a language model.
+        UserError: it is not one of a language model, or of quantised weights.
     """
+    if kind := getattr(config, "quantization_config", None):
+        method = kind.get("quant_method") if isinstance(kind, dict) else type(kind).__name__
+        raise UserError(
+            f"model.path: a {config.model_type!r} with quantised weights ({method}), which cannot "
+            "be trained; choose the model that it was made of"
+        )
     for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if type(config) in kind._model_mapping:
             return kind
