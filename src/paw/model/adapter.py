@@ -63,7 +63,7 @@ def _attach(model: Any, directory: str) -> Any:
 
     where = f"model.adapter = {directory!r}"
     try:
-        config = peft.PeftConfig.from_pretrained(directory)
+        config: Any = peft.PeftConfig.from_pretrained(directory)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(
             f"{where}: peft {peft.__version__} knows no such adapter: {_reason(error)}"
