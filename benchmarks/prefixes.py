@@ -26,7 +26,8 @@ from paw.commands.measure import samples_of
 from paw.envs.retrieval import build_index
 from paw.model.policy import Policy
 from paw.model.small import create_policy_model
-from paw.train.batching import make_batch, micro_batches
+from paw.model.spans import micro_batches
+from paw.train.batching import make_batch
 from paw.train.loop import act
 from paw.types import TrainingSample
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paw.config.tree import OptimizerConfig
-from paw.train.batching import micro_batches, mini_batches, optimizer_steps
+from paw.model.spans import micro_batches
+from paw.train.batching import mini_batches, optimizer_steps
 from paw.types import TrainingSample
 
 

@@ -15,8 +15,8 @@ import torch
 from paw import objective
 from paw.config.tree import Config
 from paw.model.memory import MOST_TOKENS, Memory, ModelShape, Work, bytes_of
+from paw.model.spans import micro_batches
 from paw.rollout.fit import BATCH, precision_in_bytes
-from paw.train.batching import micro_batches
 from paw.train.prediction.schedule import scheduled
 from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise

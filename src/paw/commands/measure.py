@@ -17,12 +17,12 @@ from paw.envs.base import Observation, StepResult, TaskSource
 from paw.errors import UserError
 from paw.model.packing import pack
 from paw.model.policy import Policy
+from paw.model.spans import micro_batches
 from paw.rollout.actor import Actor, make_serializer, open_pool
 from paw.rollout.collect import Environments, Limits, Plan, collect, group_trajectories
 from paw.rollout.pool import Failure
 from paw.rollout.sampler import SampleRequest
 from paw.text.dialogue import Serializer
-from paw.train.batching import micro_batches
 from paw.train.judge import Rules, judge
 from paw.train.prediction.target import choose_targets
 from paw.train.score import flatten, make_rows

@@ -53,8 +53,12 @@ class TokenLogprobs(nn.Module):
 
     def forward(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities [S] of targets [S] and entropies [S]; see `token_logprobs`."""
+        return self.scores(hidden, targets)[:2]
+
+    def scores(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and which targets are the most probable token; see `token_scores`."""
         bias = getattr(self.embedding, "bias", None)
-        return token_logprobs(hidden, self.embedding.weight, targets, bias, unknown=self.unknown)
+        return token_scores(hidden, self.embedding.weight, targets, bias, unknown=self.unknown)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [S, V] of hidden states [S, H], in fp32 or wider: for sampling, a token a row."""
@@ -90,6 +94,19 @@ def token_logprobs(
             incoming gradient is 0 (clipped or unselected tokens) cost nothing in the backward.
         entropy: [S], not differentiable.
     """
+    return token_scores(hidden, weight, targets, bias, chunk, unknown)[:2]
+
+
+def token_scores(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    chunk: int | None = None,
+    unknown: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as `token_logprobs`, and is_top [S] bool: no token is more probable than the target.
+    Where several are the most probable, each of them is on top."""
     if chunk is None:
         chunk = chunk_size(weight.shape[0], weight.device.type)
     return _TokenLogprobs.apply(hidden, weight, targets, bias, unknown, chunk)
@@ -117,6 +134,7 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs = hidden.new_empty(len(hidden), dtype=wide)
         entropy = torch.empty_like(logprobs)
         log_normaliser = torch.empty_like(logprobs)
+        is_top = torch.empty_like(logprobs, dtype=torch.bool)
         for i in range(0, len(hidden), chunk):
             rows = slice(i, i + chunk)
             logits = _logits(hidden[rows], narrow, bias, unknown)
@@ -126,13 +144,15 @@ class _TokenLogprobs(torch.autograd.Function):
             mass = masses.sum(-1)
             lse = mass.log() + top
             log_normaliser[rows] = lse
-            logprobs[rows] = logits.gather(1, targets[rows, None]).squeeze(1) - lse
+            chosen = logits.gather(1, targets[rows, None]).squeeze(1)
+            is_top[rows] = chosen == top
+            logprobs[rows] = chosen - lse
             entropy[rows] = lse - torch.linalg.vecdot(masses, logits) / mass
         ctx.save_for_backward(hidden, weight, targets, bias, unknown, log_normaliser)
         ctx.chunk = chunk
-        ctx.mark_non_differentiable(entropy)
+        ctx.mark_non_differentiable(entropy, is_top)
         ctx.set_materialize_grads(False)
-        return logprobs, entropy
+        return logprobs, entropy, is_top
 
     @staticmethod
     @once_differentiable

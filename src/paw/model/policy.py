@@ -162,17 +162,23 @@ class Policy:
         Raises:
             ValueError: a position is the first of its row: nothing precedes it.
         """
+        return self.scores(packed, positions)[:2]
+
+    def scores(self, packed: Packed, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and is_top [S] bool: no token is more probable; see `token_scores`."""
         if (packed.position_ids[positions] == 0).any():
             raise ValueError("the first token of a row has no log-probability")
         self.num_forwards += 1
         self.num_rows += packed.num_rows
         attend = SegmentAttention(packed.boundaries, packed.prefixes)
-        return self._logprobs(packed, positions, attend)
+        return self._scores(packed, positions, attend)
 
-    def _logprobs(self, packed: Packed, positions: Tensor, attend: Attend) -> tuple[Tensor, Tensor]:
+    def _scores(
+        self, packed: Packed, positions: Tensor, attend: Attend
+    ) -> tuple[Tensor, Tensor, Tensor]:
         hidden = self.hidden(*packed.inputs(), attend)
         before = hidden.index_select(0, packed.places(positions - 1))
-        return self.head(before, packed.token_ids[positions])
+        return self.head.scores(before, packed.token_ids[positions])
 
     @torch.no_grad()
     def _packed_logprobs(self, rows: list[list[int]], exact: bool) -> Tensor:
@@ -183,7 +189,7 @@ class Policy:
         packed = pack(rows, self.device)
         attend = ProbeAttention(packed.boundaries, self.model.config)
         positions = packed.position_ids.nonzero().squeeze(1)
-        logprobs, _ = self._logprobs(packed, positions, attend)
+        logprobs, _, _ = self._scores(packed, positions, attend)
         self.compute_dtype = compute_dtype
         if not attend.layers:
             raise unsupported(self.backbone.config, "hands nothing on to its attention")

@@ -1,9 +1,8 @@
-"""Mini- and micro-batches: nothing dropped, duplicated or padded; weights make any split exact."""
+"""Mini-batches, and samples as tensors: nothing dropped or padded; weights make any split exact."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,18 +10,6 @@ from torch import Tensor
 from paw.config.tree import OptimizerConfig
 from paw.model.packing import Packed, pack
 from paw.types import TrainingSample
-
-
-class HasLength(Protocol):
-    """A row of tokens: a `TrainingSample`, or a `Row` before it has weights."""
-
-    @property
-    def base_length(self) -> int:
-        """Its tokens, appended targets left out."""
-        ...
-
-
-T = TypeVar("T", bound=HasLength)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,17 +122,3 @@ def mini_batches(
         if sample.predicts_only:
             parts[part_of[sample.transitions[0]]].append(sample)
     return parts
-
-
-def micro_batches(rows: Sequence[T], max_tokens: int) -> Iterator[list[T]]:
-    """Consecutive rows of at most `max_tokens` base tokens together, at least one each."""
-    batch: list[T] = []
-    tokens = 0
-    for row in rows:
-        if batch and tokens + row.base_length > max_tokens:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(row)
-        tokens += row.base_length
-    if batch:
-        yield batch

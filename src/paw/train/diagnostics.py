@@ -11,8 +11,9 @@ from torch import Tensor
 
 from paw import objective
 from paw.model.policy import Policy
+from paw.model.spans import micro_batches
 from paw.text.dialogue import Serializer
-from paw.train.batching import make_batch, micro_batches
+from paw.train.batching import make_batch
 from paw.train.judge import judge
 from paw.train.prediction.target import scaffold_before
 from paw.train.score import score_actions

@@ -23,7 +23,8 @@ from paw.model.critic import Critic
 from paw.model.memory import MOST_TOKENS
 from paw.model.packing import pack
 from paw.model.policy import Policy
-from paw.train.batching import Batch, make_batch, micro_batches, stream
+from paw.model.spans import micro_batches
+from paw.train.batching import Batch, make_batch, stream
 from paw.train.losses import Losses
 from paw.train.masters import MasterAdamW
 from paw.train.memory import TokenLimit, with_less_memory

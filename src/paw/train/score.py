@@ -14,7 +14,7 @@ from paw import objective
 from paw.model.critic import Critic
 from paw.model.packing import pack
 from paw.model.policy import Policy
-from paw.train.batching import micro_batches
+from paw.model.spans import SpanRow, micro_batches, score_spans
 from paw.types import Columns, Group, Role, Row, Scores, Trajectory, Transition
 
 
@@ -116,28 +116,21 @@ def _means(actions: Sequence[Tensor]) -> Tensor:
     return torch.stack([a.mean() if len(a) else a.new_zeros(()) for a in actions])
 
 
-@torch.no_grad()
 def score_actions(
     policy: Policy, rows: Sequence[Row], max_tokens: int
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Log-probs and full entropies of every action token: ([P] of [A], [P] of [A])."""
-    logprobs: dict[int, list[float]] = {}
-    entropies: dict[int, list[float]] = {}
-    for batch in micro_batches(rows, max_tokens):
-        packed = pack([r.token_ids for r in batch], policy.device, policy.share_prefixes)
-        spans, positions = [], []
-        for row, offset in zip(batch, packed.boundaries, strict=False):
-            ends = zip(row.transitions, row.action_starts, row.action_ends, strict=True)
-            for transition, start, end in ends:
-                spans.append((transition, len(positions), len(positions) + end - start))
-                positions += range(offset + start, offset + end)
-        found = policy.logprobs(packed, torch.tensor(positions, device=policy.device))
-        flat, entropy = (x.tolist() for x in found)
-        for transition, start, end in spans:
-            logprobs[transition] = flat[start:end]
-            entropies[transition] = entropy[start:end]
-    order = sorted(logprobs)
-    return [logprobs[i] for i in order], [entropies[i] for i in order]
+    asked = [
+        SpanRow(r.token_ids, list(zip(r.action_starts, r.action_ends, strict=True))) for r in rows
+    ]
+    found = score_spans(policy, asked, max_tokens, share=policy.share_prefixes)
+    scores = {
+        transition: score
+        for row, of_row in zip(rows, found, strict=True)
+        for transition, score in zip(row.transitions, of_row, strict=True)
+    }
+    order = [scores[i] for i in sorted(scores)]
+    return [score.logprobs for score in order], [score.entropies for score in order]
 
 
 @torch.no_grad()
