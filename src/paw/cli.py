@@ -20,14 +20,18 @@ from paw.commands import (
     eval,
     imitate,
     keys,
+    noise,
     play,
     retriever,
     train,
+    wm_eval,
 )
 from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
-COMMANDS = (train, imitate, eval, compare, play, check_env, retriever, doctor, data, keys)
+COMMANDS = (
+    train, imitate, eval, compare, wm_eval, noise, play, check_env, retriever, doctor, data, keys,
+)  # fmt: skip
 """In the order of `paw --help`."""
 ON_DISK = (
     errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG,
@@ -49,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known.command is None:
             parser.print_help()
             return 0
-        if "configs" in known:  # argparse takes no files behind an option where some stood before
-            known.configs += [word for word in rest if not word.startswith("-")]
+        # argparse takes no files behind an option where some stood before
+        for several in {"configs", "models"} & vars(known).keys():
+            vars(known)[several] += [word for word in rest if not word.startswith("-")]
             rest = [word for word in rest if word.startswith("-")]
         unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:

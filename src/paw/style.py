@@ -5,11 +5,61 @@ the configuration's defaults take it from there: `paw.envs.style(name)`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 REASON = "First reason about the situation inside <think> </think>. Then give"
+
+WORD = re.compile(r"[^\W\d_]+")
+LINKS = frozenset((
+    "a", "an", "and", "are", "at", "by", "did", "do", "does", "for", "from", "how", "in", "into",
+    "is", "of", "off", "on", "onto", "or", "the", "to", "was", "were", "what", "when", "where",
+    "which", "who", "whom", "whose", "why", "with",
+))  # fmt: skip
+"""Words that name nothing."""
+
+Found = tuple[str, int, int]
+"""(class, first character, one past the last)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What an environment's texts are made of, for what is measured of their prediction."""
+
+    classes: tuple[str, ...]
+    """Classes of tokens. Where two claim a token the earlier has it; the last is all else."""
+    find: Callable[[str, str, str], Iterable[Found]]
+    """(observation, the command before it, the task's instruction) -> what is found where"""
+    kind: Callable[[str], str]
+    """command -> its kind: after commands of one kind observations are likely alike"""
+
+
+def words_of(text: str) -> set[str]:
+    """The words of a text in lower case that may name something."""
+    return {word.lower() for word in WORD.findall(text)} - LINKS
+
+
+def verb(command: str) -> str:
+    """The first word of a command: `go to shelf 1` is `go`, `search[shoes]` is `search`."""
+    found = WORD.search(command)
+    return found[0].lower() if found else ""
+
+
+def _game_words(text: str, command: str, instruction: str) -> Iterator[Found]:
+    """Things have a number behind their name: "a mug 2"."""
+    said = words_of(command.partition(" ")[2])
+    for match in WORD.finditer(text):
+        if match[0].lower() in said:
+            yield "names in the command", *match.span()
+        elif re.match(r" \d", text[match.end() : match.end() + 2]):
+            yield "other names", *match.span()
+    for match in re.finditer(r"\d+", text):
+        yield "numbers", *match.span()
+
+
+GAME = Wording(("names in the command", "other names", "numbers", "fixed words"), _game_words, verb)
+"""Of a game of commands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +102,8 @@ class Style:
     protocol: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     """Configuration of training and evaluation that differs from the defaults: table -> key ->
     value, such as {"rollout": {"max_turns": 15}}. A card, a file or a flag goes before it."""
+    wording: Wording = GAME
+    """Classes of tokens and kinds of command, for `paw wm-eval` and `paw noise`."""
 
     def __post_init__(self) -> None:
         if not self.tags or not all(re.fullmatch(r"\w+", tag) for tag in self.tags):

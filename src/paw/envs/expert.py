@@ -18,6 +18,8 @@ class ExpertEpisode:
     """[turns]"""
     junk: tuple[bool, ...]
     """[turns] given to show what follows a bad command, and not to be imitated."""
+    accepted: tuple[bool, ...]
+    """[turns] by the environment: `StepResult.valid`"""
     success: bool
 
 
@@ -36,7 +38,7 @@ def play_expert(
         UserError: the expert gives something else than text.
     """
     environment = source.open(task, seed)
-    commands, junk, success = [], [], False
+    commands, junk, accepted, success = [], [], [], False
     try:
         observations = [environment.reset()]
         for _ in range(max_turns):
@@ -46,10 +48,13 @@ def play_expert(
             result = environment.step(command)
             commands.append(command)
             junk.append(bool(getattr(expert, "last_was_junk", False)))
+            accepted.append(result.valid)
             observations.append(result.observation)
             if result.terminated or result.truncated:
                 success = bool(result.success)
                 break
     finally:
         environment.close()
-    return ExpertEpisode(tuple(observations), tuple(commands), tuple(junk), success)
+    return ExpertEpisode(
+        tuple(observations), tuple(commands), tuple(junk), tuple(accepted), success
+    )

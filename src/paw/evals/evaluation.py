@@ -57,7 +57,7 @@ def evaluate_model(
     def save(played: Sequence[Trajectory]) -> None:
         if save_trajectories:
             records = [trajectory_record(trajectory, update=0) for trajectory in played]
-            write_trajectories(Path(save_trajectories), records)
+            write_trajectories(Path(save_trajectories), records, config.env.name)
 
     path = unpack(resolve_model(config.model.path))
     source = open_source(on_split(config, split))

@@ -4,7 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paw.types import Trajectory
+
+LEAST_UNITS = 10
+"""Below it a percentile bootstrap covers less than 90 % where it says 95 %."""
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -19,6 +25,26 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     spread = z * math.sqrt(rate * (1 - rate) / trials + squared / (4 * trials * trials))
     scale = 1 + squared / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def ratio_interval(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int, draws: int = 2000
+) -> tuple[float, float] | None:
+    """95 % percentile bootstrap of sum(sums) / sum(counts) over units, such as episodes.
+
+    Units without a count say nothing and are left out; None for fewer than `LEAST_UNITS` others.
+    Reference: Efron & Tibshirani 1993, "An introduction to the bootstrap", chapter 13.
+    """
+    sums, counts = sums[counts > 0], counts[counts > 0]
+    if len(sums) < LEAST_UNITS:
+        return None
+    rng = np.random.default_rng(seed)
+    ratios = []
+    for _ in range(draws):
+        drawn = rng.integers(len(sums), size=len(sums))
+        ratios.append(sums[drawn].sum() / counts[drawn].sum())
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def summary(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Any
 from paw.config.read import check_types
 from paw.config.tree import Config
 from paw.envs.base import Observation, TaskSource
-from paw.envs.expert import play_expert, takes
+from paw.envs.expert import ExpertEpisode, play_expert, takes
 from paw.errors import UserError
 from paw.runs import read
 from paw.runs.console import Progress
 from paw.runs.format import TrajectoryRecord, TurnRecord
+from paw.style import Style
 from paw.text.parse import write_response
 from paw.types import Task
 
@@ -36,10 +37,26 @@ def expert_demonstrations(
     source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
 ) -> list[Demonstration]:
     """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
+    form = config.rollout.response_format
+    return [
+        Demonstration(
+            task,
+            episode.observations,
+            tuple(write_response(command, form, source.style) for command in episode.commands),
+            tuple(not junk for junk in episode.junk),
+        )
+        for task, episode in expert_episodes(source, config, progress)
+    ]
+
+
+def expert_episodes(
+    source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
+) -> list[tuple[Task, ExpertEpisode]]:
+    """The same as they were played: those of `imitate.demonstrations` that the expert wins."""
     settings, rng = config.imitate, random.Random(config.run.seed)
     options = expert_options(source, config)
     order: list[int] = []
-    demonstrations = []
+    won: list[tuple[Task, ExpertEpisode]] = []
     for number in range(settings.demonstrations):
         if not order:
             order = list(range(len(source)))
@@ -53,17 +70,12 @@ def expert_demonstrations(
             raise UserError(f"imitate.expert: {error}") from error
         episode = play_expert(source, task, seed, expert, config.rollout.max_turns)
         if episode.success:
-            form = config.rollout.response_format
-            responses = [write_response(c, form, source.style) for c in episode.commands]
-            imitated = tuple(not junk for junk in episode.junk)
-            demonstrations.append(
-                Demonstration(task, episode.observations, tuple(responses), imitated)
-            )
+            won.append((task, episode))
         if number % 100 == 99:
-            progress(0, {"demonstrations": len(demonstrations)})
-    if not demonstrations:
+            progress(0, {"demonstrations": len(won)})
+    if not won:
         raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
-    return demonstrations
+    return won
 
 
 def expert_options(source: TaskSource, config: Config) -> dict[str, Any]:
@@ -113,6 +125,29 @@ def record_of(demonstration: Demonstration) -> TrajectoryRecord:
                 next_observation=after.text,
             )
             for before, after, response, imitated in turns
+        ),
+    )
+
+
+def record_of_episode(
+    task: Task, episode: ExpertEpisode, response_format: str, style: Style
+) -> TrajectoryRecord:
+    """An expert's episode as a run would have recorded it; its returns are not known."""
+    seen = episode.observations
+    turns = zip(seen, seen[1:], episode.commands, episode.accepted, strict=False)
+    return TrajectoryRecord(
+        task=task,
+        success=episode.success,
+        turns=tuple(
+            TurnRecord(
+                observation=before.text,
+                commands=before.commands,
+                response=write_response(command, response_format, style),
+                command=command,
+                valid=accepted,
+                next_observation=after.text or None,
+            )
+            for before, after, command, accepted in turns
         ),
     )
 

@@ -64,6 +64,8 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
 class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A line of `trajectories/update-*.jsonl.zst`: one episode."""
 
+    env: str = ""
+    """Name of the environment"""
     update: int = 0
     group: int = 0
     """Index of its group in the update"""

@@ -57,11 +57,13 @@ def trajectory_record(
     )
 
 
-def write_trajectories(file: Path, records: Sequence[TrajectoryRecord]) -> None:
-    """One episode a line, packed with zstandard: all of the file or none of it.
+def write_trajectories(file: Path, records: Sequence[TrajectoryRecord], env: str) -> None:
+    """One episode of the environment `env` a line, packed with zstandard: all of the file or none
+    of it.
 
     Raises:
         OSError: it cannot be written.
     """
-    lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+    named = (msgspec.structs.replace(record, env=env) for record in records)
+    lines = b"".join(msgspec.json.encode(record) + b"\n" for record in named)
     write_atomically(file, zstandard.ZstdCompressor(level=3).compress(lines))

@@ -147,7 +147,7 @@ class Run:
         """Write `trajectories/update-<number>.jsonl.zst`, one trajectory a line."""
         file = self.directory / "trajectories" / f"{name_of(update)}.jsonl.zst"
         with self._writing():
-            write_trajectories(file, records)
+            write_trajectories(file, records, self.config.env.name)
 
     def save_evaluation(self, update: int, result: Mapping[str, Any]) -> None:
         """Write `eval/update-<number>.json`: an `EvaluationRecord`."""

@@ -129,6 +129,13 @@ class Serializer:
         kept = turn.ids[: min(count, self.max_observation_tokens)]
         return kept, count - len(kept)
 
+    def offsets(self, next_observation: str, commands: Sequence[str] = ()) -> list[tuple[int, int]]:
+        """First and one past the last character of each token of `target`, in that text."""
+        ids, _ = self.target(next_observation, commands)
+        found = self.format.offsets(self._next_spans(next_observation, commands))
+        length = len(next_observation)
+        return [(max(start, 0), min(end, length)) for start, end in found[: len(ids)]]
+
     def header(self, next_observation: str, commands: Sequence[str] = ()) -> tuple[int, ...]:
         """The header before o_{t+1}; () where it is the usual one. Another where its end is one
         token with the observation's beginning."""
@@ -137,8 +144,11 @@ class Serializer:
 
     def _next_turn(self, text: str, commands: Sequence[str]) -> Turn:
         """A later turn as a growing conversation has it; a window's target stands alone."""
+        return self.turn(False, self._next_spans(text, commands))
+
+    def _next_spans(self, text: str, commands: Sequence[str]) -> list[Span]:
         shown = commands if self.append else ()
-        return self.turn(False, prompts.turn(self.style, self.tags, text, shown))
+        return prompts.turn(self.style, self.tags, text, shown)
 
     def response(self, action: SampledAction) -> str:
         """An action as people read it, without its end-of-turn token."""

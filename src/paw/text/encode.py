@@ -138,6 +138,15 @@ class Encoder:
         before, after = (*left.ids, *ids[:begin]), (*ids[done:], *right.ids)
         return Turn(before, tuple(ids[begin:done]), tuple(roles), after)
 
+    def offsets(
+        self, left: Edge, spans: Sequence[Span], right: Edge, tags: Tags
+    ) -> list[tuple[int, int]]:
+        """First and one past the last character, in the spans' text, of each of the tokens `ids`
+        of `turn`; some of the scaffold behind may follow. One shared with it begins below 0."""
+        _, offsets, start = self._parts(left, spans, right, tags)
+        begin = bisect_right(offsets, start, key=END)
+        return [(first - start, end - start) for first, end in offsets[begin:]]
+
     def behind(self, left: Edge, span: Span, right: Edge, tags: Tags) -> tuple[int, ...]:
         """What is written behind `left`, whose tokens stand already, up to `right`."""
         stands, _, _ = self._between(left, "", Edge())

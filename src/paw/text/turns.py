@@ -70,6 +70,16 @@ class TurnFormat:
         right, tags = self.edges.to_policy, self.edges.think_tags
         return self.encoder.turn(left, self._trimmed(spans), right, tags)
 
+    def offsets(self, spans: Sequence[Span]) -> list[tuple[int, int]]:
+        """First and one past the last character, in the text of `spans`, of each token of a later
+        `turn`; see `Encoder.offsets`."""
+        shown = self._trimmed(spans)
+        whole, kept = ("".join(span.text for span in some) for some in (spans, shown))
+        cut = whole.find(kept)
+        edges = self.edges
+        found = self.encoder.offsets(edges.to_user, shown, edges.to_policy, edges.think_tags)
+        return [(start + cut, end + cut) for start, end in found]
+
     def response(self, text: str) -> tuple[int, ...]:
         """`text` as the policy would write it, with its end-of-turn token. Its think tags may be
         control tokens, nothing else of it."""

@@ -1,5 +1,6 @@
 """How search-QA is asked, read and scored: the protocol of Search-R1 (arXiv 2503.09516)."""
 
+from paw.envs.search_qa.wording import WORDING
 from paw.style import Style
 
 STYLE = Style(
@@ -32,4 +33,5 @@ STYLE = Style(
         },
         "eval": {"temperature": 0.0},
     },
+    wording=WORDING,
 )

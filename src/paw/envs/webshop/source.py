@@ -23,6 +23,7 @@ from paw.envs.webshop.goals import (
 )
 from paw.envs.webshop.reward import rule_nouns, spacy_nouns
 from paw.envs.webshop.session import Session, Shop
+from paw.envs.webshop.wording import WORDING
 from paw.errors import UserError, nearest
 from paw.style import Style
 from paw.types import Task
@@ -120,6 +121,7 @@ class WebShop(TaskSource):
         ),
         validation_split="dev",
         protocol={"rollout": {"max_turns": 15, "max_prompt_tokens": 4096}},
+        wording=WORDING,
     )
 
     def __init__(
