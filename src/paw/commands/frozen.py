@@ -13,7 +13,7 @@ from paw.commands.arguments import layers
 from paw.errors import UserError
 
 if TYPE_CHECKING:
-    from paw.config.tree import Config
+    from paw.config.read import Resolved
     from paw.evals.asking import Model, Questions
     from paw.runs.format import TrajectoryRecord
 
@@ -47,45 +47,50 @@ def check_keys(command: str, keys: Sequence[str], known: Sequence[str]) -> None:
             raise UserError(f"{command}: {key.partition('=')[0]}: use --env and the arguments")
 
 
-def read_records(place: str) -> tuple[list["TrajectoryRecord"], str, str]:
-    """Episodes of a trajectory file or of a run's newest update, the file, and its environment
-    ("" where nothing says so).
+def read_records(place: str) -> tuple[list["TrajectoryRecord"], Path]:
+    """Episodes of a trajectory file or of a run's newest update, and the file.
 
     Raises:
         UserError: no such file; no file of trajectories.
     """
     from paw.runs import read
 
-    records = read.trajectories(place)
-    path = Path(place)
-    file = sorted((path / "trajectories").glob("update-*.jsonl.zst"))[-1] if path.is_dir() else path
-    env = next((record.env for record in records if record.env), "")
-    if not env and file.parent.name == "trajectories":  # of an earlier version
-        settings = file.absolute().parents[1] / "config.toml"
-        if settings.is_file():
-            env = read.config(settings.parent).env.name
-    return records, str(file), env
+    records, path = read.trajectories(place), Path(place)
+    return records, read.trajectory_file(path)
 
 
-def choose_env(asked: str | None, recorded: str, models: Sequence[str]) -> str:
-    """The environment: the trajectories' own, that of `--env`, or of the models' cards.
+def choose_env(
+    asked: str | None,
+    records: Sequence["TrajectoryRecord"],
+    file: Path | None,
+    models: Sequence[str],
+) -> str:
+    """The environment: as the trajectories say, `--env`, the configuration of the run that they
+    lie in (files of earlier versions say nothing), or the models' cards.
 
     Raises:
-        UserError: they differ, or nobody says.
+        UserError: two that differ, or nobody says.
     """
+    from paw.runs import read
     from paw.runs.layout import read_card
 
-    if asked and recorded and asked != recorded:
-        raise UserError(f"--env {asked}: the trajectories are of {recorded}")
-    if asked or recorded:
-        return asked or recorded
+    recorded = {record.env for record in records if record.env} | ({asked} if asked else set())
+    if len(recorded) > 1:
+        what = f"--env {asked}: {file} is" if asked else f"{file}: trajectories"
+        raise UserError(f"{what} of {', '.join(sorted(recorded - {asked}))}")
+    if recorded:
+        return recorded.pop()
+    if file is not None and file.parent.name == "trajectories":
+        run = file.absolute().parents[1]
+        if (run / "config.toml").is_file():
+            return read.config(run).env.name
     cards = {read_card(model).get("env", {}).get("name", "") for model in models}
-    if len(cards) != 1 or not (found := cards.pop()):
-        raise UserError("which environment are the trajectories of? give --env NAME")
+    if len(cards) > 1 or not (found := cards.pop()):
+        raise UserError("of which environment are the trajectories? Give --env NAME")
     return found
 
 
-def resolved(models: Sequence[str], keys: Sequence[str], env: str) -> list["Config"]:
+def resolved(models: Sequence[str], keys: Sequence[str], env: str) -> list["Resolved"]:
     """The configuration of each model: its card, then the flags.
 
     Raises:
@@ -97,12 +102,12 @@ def resolved(models: Sequence[str], keys: Sequence[str], env: str) -> list["Conf
     for model in models:
         plain = [] if read_card(model) else [x for k, v in PLAIN.items() for x in (f"--{k}", v)]
         flags = [*plain, *keys, "--model.path", model, "--env.name", env]
-        found.append(layers([], flags).config)
+        found.append(layers([], flags))
     return found
 
 
 def facts(
-    models: Sequence["Model"], questions: "Questions", env: str, file: str | None
+    models: Sequence["Model"], questions: "Questions", env: str, file: Path | None
 ) -> dict[str, Any]:
     """What both results say of the text that was predicted."""
     from paw.envs.base import digest
@@ -110,7 +115,7 @@ def facts(
     answers = questions.answers
     return {
         "env": env,
-        "trajectories": file,
+        "trajectories": None if file is None else str(file),
         "episodes": len({answer.episode for answer in answers}),
         "observations": len(answers),
         "refused": sum(not answer.accepted for answer in answers),
@@ -129,10 +134,10 @@ def print_facts(found: dict[str, Any]) -> None:
         f"commands; {found['characters']:,} characters)\n"
         f"  in {found['episodes']:,} episodes of {where}"
     )
-    for model, number in found["left_out"].items():
-        if number:
+    for model, count in found["left_out"].items():
+        if count:
             print(
-                f"left out: {number:,} observations for which {model} has no room in "
+                f"left out: {count:,} observations for which {model} has no room in "
                 f"rollout.max_prompt_tokens = {found['max_prompt_tokens'][model]}"
             )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paw.commands import frozen
-from paw.commands.arguments import Declare
+from paw.commands.arguments import Declare, warn_of_layers
 from paw.errors import UserError
 
 HELP = "share of the gradient of each prediction loss that classes of tokens get"
@@ -44,9 +44,9 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         raise UserError("noise: --plot FILE: the name ends in .png, .svg or .pdf")
     if known.plot and find_spec("matplotlib") is None:
         raise UserError("noise: --plot needs matplotlib: pip install 'paw-rl[plot]'")
-    records, file, recorded = frozen.read_records(place)
-    env = frozen.choose_env(known.env, recorded, [known.model])
-    (config,) = frozen.resolved([known.model], keys, env)
+    records, file = frozen.read_records(place)
+    env = frozen.choose_env(known.env, records, file, [known.model])
+    (resolved,) = frozen.resolved([known.model], keys, env)
 
     from paw.evals.asking import answer, open_model, open_questions
     from paw.evals.evaluation import write_result
@@ -59,7 +59,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     quiet()
     for written in filter(None, (known.output, known.plot)):
         check_writable(Path(written))
-    model = open_model(known.model, config)
+    model = open_model(known.model, resolved.config)
     questions = open_questions([model], records, env, seed=0, conditions=(TRUE,))
     with Bar(len(questions.answers), "observation") as bar:
         found = answer(model, questions, lambda done: bar(done, {}))
@@ -70,6 +70,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         "probability_cap": cap,
         "classes": gradient_shares(found, wording, cap),
     }
+    warn_of_layers(resolved)
     frozen.print_facts(result)
     _print_shares(result)
     write_result(result | environment_facts(), known.output)

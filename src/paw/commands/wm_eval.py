@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paw.commands import frozen
-from paw.commands.arguments import EPISODES, SEED, Declare
+from paw.commands.arguments import EPISODES, SEED, Declare, warn_of_layers
 from paw.commands.wm_shown import print_models
 from paw.errors import UserError
 
@@ -40,8 +40,7 @@ def add(declare: Declare) -> None:
     frozen.add_options(parser)
     parser.add_argument(
         "--episodes", type=EPISODES, metavar="N",
-        help="play N episodes of the environment's expert and take those that it wins, instead of "
-        "TRAJECTORIES",
+        help="play N episodes of the environment's expert instead of reading TRAJECTORIES",
     )  # fmt: skip
     parser.add_argument("--split", help="of these; default: the validation split")
     parser.add_argument("--data-dir", help="of these")
@@ -57,10 +56,10 @@ def add(declare: Declare) -> None:
 def run(known: argparse.Namespace, keys: list[str]) -> int:
     names, place = _arguments(known)
     frozen.check_keys("wm-eval", keys, frozen.KEYS + (EXPERT_KEYS if known.episodes else ()))
-    records, file, recorded = frozen.read_records(place) if place else ([], None, "")
-    env = frozen.choose_env(known.env, recorded, names)
+    records, file = frozen.read_records(place) if place else ([], None)
+    env = frozen.choose_env(known.env, records, file, names)
     keys = [*keys, "--env.data_dir", known.data_dir] if known.data_dir else keys
-    configs = frozen.resolved(names, keys, env)
+    resolved = frozen.resolved(names, keys, env)
 
     from paw.evals.asking import answer, open_model, open_questions
     from paw.evals.evaluation import write_result
@@ -73,8 +72,8 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     for written in filter(None, (known.output, known.save_trajectories)):
         check_writable(Path(written))
     if known.episodes:
-        records = _expert_records(known, configs[0])
-    models = [open_model(name, config) for name, config in zip(names, configs, strict=True)]
+        records = _expert_records(known, resolved[0].config)
+    models = [open_model(name, found.config) for name, found in zip(names, resolved, strict=True)]
     questions = open_questions(models, records, env, seed=known.seed)
     result = frozen.facts(models, questions, env, file)
     result |= {"probability_cap": known.probability_cap, "seed": known.seed, "models": {}}
@@ -89,6 +88,8 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
             said["against_first"] = against(found, first, known.seed)
         first = first or found
         result["models"][model.name] = said
+    for found in resolved:
+        warn_of_layers(found)
     frozen.print_facts(result)
     print_models(result)
     write_result(result | environment_facts(), known.output)
@@ -121,7 +122,7 @@ def _arguments(known: argparse.Namespace) -> tuple[list[str], str | None]:
 
 
 def _expert_records(known: argparse.Namespace, config: "Config") -> list["TrajectoryRecord"]:
-    """Episodes that the expert wins; written, if that is asked for."""
+    """Episodes of the expert; written, if that is asked for."""
     from dataclasses import replace
 
     from paw.imitate.demonstrations import expert_episodes, record_of_episode

@@ -27,8 +27,9 @@ def print_models(result: dict[str, Any]) -> None:
 
 def _print_comparison(models: dict[str, Any]) -> None:
     """Nats an observation side by side."""
+    width = max(28, *map(len, models))
     print()
-    _line("", "nats/obs.", "nats in all", "less the first", "95 % interval", "top-1")
+    _line("", "nats/obs.", "nats in all", "less the first", "95 % interval", "top-1", width=width)
     for name, found in models.items():
         whole, apart = found["all"], found.get("against_first")
         difference = f"{apart['difference']:+.3f}" if apart else ""
@@ -39,6 +40,7 @@ def _print_comparison(models: dict[str, Any]) -> None:
             difference,
             _interval(apart["interval"]) if apart else "",
             percent(whole["top1_fraction"]),
+            width=width,
         )
     if len({found["all"]["tokens"] for found in models.values()}) > 1:
         print("  tokens differ: what is said of one token does not compare, nats of texts do")
@@ -99,6 +101,6 @@ def _row(name: str, *cells: str) -> None:
     print(f"  {name:28}" + "".join(f"{cell:>11}" for cell in cells))
 
 
-def _line(name: str, *cells: str) -> None:
-    widths = (9, 12, 15, 19, 9)
-    print(f"  {name:28}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+def _line(name: str, *cells: str, width: int = 28) -> None:
+    widths = (9, 13, 16, 19, 9)
+    print(f"  {name:{width}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))

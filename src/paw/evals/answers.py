@@ -59,7 +59,7 @@ def read_answers(records: Sequence[TrajectoryRecord], style: Style, seed: int) -
         for t, (turn, command) in enumerate(
             zip(record.turns, commands_of(record, style), strict=True)
         )
-        if turn.next_observation
+        if turn.next_observation and not turn.next_observation.isspace()
     ]
     if not told:
         raise UserError("no next observation in any usable episode: there is nothing to predict")
@@ -115,7 +115,7 @@ def classes_of(text: str, command: str, instruction: str, wording: Wording) -> t
         if name not in wording.classes:
             raise UserError(f"the environment's wording finds {name!r}, which is no class of it")
         rank = wording.classes.index(name)
-        for at in range(start, stop):
+        for at in range(max(start, 0), min(stop, len(text))):
             found[at] = min(found[at], rank)
     return tuple(found)
 

@@ -1,6 +1,7 @@
 """What `paw imitate` learns from: episodes of an environment's expert, or of a trajectory file."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,28 +37,30 @@ class Demonstration:
 def expert_demonstrations(
     source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
 ) -> list[Demonstration]:
-    """Episodes that the environment's expert wins, over shuffled tasks, in this process."""
+    """Those of `expert_episodes` that the expert wins."""
     form = config.rollout.response_format
-    return [
-        Demonstration(
-            task,
-            episode.observations,
-            tuple(write_response(command, form, source.style) for command in episode.commands),
-            tuple(not junk for junk in episode.junk),
-        )
-        for task, episode in expert_episodes(source, config, progress)
-    ]
+    demonstrations = []
+    for number, (task, episode) in enumerate(expert_episodes(source, config)):
+        if episode.success:
+            responses = [write_response(c, form, source.style) for c in episode.commands]
+            imitated = tuple(not junk for junk in episode.junk)
+            demonstrations.append(
+                Demonstration(task, episode.observations, tuple(responses), imitated)
+            )
+        if number % 100 == 99:
+            progress(0, {"demonstrations": len(demonstrations)})
+    if not demonstrations:
+        raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
+    return demonstrations
 
 
-def expert_episodes(
-    source: TaskSource, config: Config, progress: Progress = lambda step, metrics: None
-) -> list[tuple[Task, ExpertEpisode]]:
-    """The same as they were played: those of `imitate.demonstrations` that the expert wins."""
+def expert_episodes(source: TaskSource, config: Config) -> Iterator[tuple[Task, ExpertEpisode]]:
+    """`imitate.demonstrations` episodes of the environment's expert over shuffled tasks, won or
+    lost, in this process."""
     settings, rng = config.imitate, random.Random(config.run.seed)
     options = expert_options(source, config)
     order: list[int] = []
-    won: list[tuple[Task, ExpertEpisode]] = []
-    for number in range(settings.demonstrations):
+    for _ in range(settings.demonstrations):
         if not order:
             order = list(range(len(source)))
             rng.shuffle(order)
@@ -65,17 +68,12 @@ def expert_episodes(
         try:
             expert = source.expert(task, seed, **options)
         except NotImplementedError as error:
-            raise UserError(f"paw imitate: {error}; set imitate.trajectories instead") from error
+            raise UserError(
+                f"{error}: give it trajectories instead (paw imitate: imitate.trajectories)"
+            ) from error
         except TypeError as error:
             raise UserError(f"imitate.expert: {error}") from error
-        episode = play_expert(source, task, seed, expert, config.rollout.max_turns)
-        if episode.success:
-            won.append((task, episode))
-        if number % 100 == 99:
-            progress(0, {"demonstrations": len(won)})
-    if not won:
-        raise UserError(f"paw imitate: the expert of {source.name} won none of its episodes")
-    return won
+        yield task, play_expert(source, task, seed, expert, config.rollout.max_turns)
 
 
 def expert_options(source: TaskSource, config: Config) -> dict[str, Any]:

@@ -61,14 +61,7 @@ def trajectories(place: str | Path, update: int | None = None) -> list[Trajector
     Raises:
         UserError: no such file, or not one that a run has written.
     """
-    file = Path(place)
-    if file.is_dir():
-        name = "update-*" if update is None else name_of(update)
-        found = sorted((file / "trajectories").glob(f"{name}.jsonl.zst"))
-        if not found:
-            what = "" if update is None else f" of update {update}"
-            raise UserError(f"{place}: no trajectories{what} there")
-        file = found[-1]
+    file = trajectory_file(place, update)
     try:
         lines = _decompressed(file.read_bytes()).splitlines()
         return [msgspec.json.decode(utf8(line), type=TrajectoryRecord) for line in lines]
@@ -76,6 +69,23 @@ def trajectories(place: str | Path, update: int | None = None) -> list[Trajector
         raise UserError(f"{str(file)!r}: not a run's trajectory file: {error}") from error
     except (OSError, ValueError, zstandard.ZstdError) as error:
         raise UserError(f"{str(file)!r}: cannot read it: {error}") from error
+
+
+def trajectory_file(place: str | Path, update: int | None = None) -> Path:
+    """A file as it is; of a run directory the file of an update (None: its newest).
+
+    Raises:
+        UserError: the run has none.
+    """
+    file = Path(place)
+    if not file.is_dir():
+        return file
+    name = "update-*" if update is None else name_of(update)
+    found = sorted((file / "trajectories").glob(f"{name}.jsonl.zst"))
+    if not found:
+        what = "" if update is None else f" of update {update}"
+        raise UserError(f"{place}: no trajectories{what} there")
+    return found[-1]
 
 
 def evaluations(directory: str | Path) -> list[EvaluationRecord]:
