@@ -122,6 +122,7 @@ def facts(
         "characters": sum(len(answer.text) for answer in answers),
         "texts_sha256": digest(answer.text for answer in answers),
         "left_out": dict(questions.num_left_out),
+        "prompts_cut": dict(questions.num_cut),
         "max_prompt_tokens": {m.name: m.config.rollout.max_prompt_tokens for m in models},
     }
 
@@ -134,12 +135,11 @@ def print_facts(found: dict[str, Any]) -> None:
         f"commands; {found['characters']:,} characters)\n"
         f"  in {found['episodes']:,} episodes of {where}"
     )
-    for model, count in found["left_out"].items():
-        if count:
-            print(
-                f"left out: {count:,} observations for which {model} has no room in "
-                f"rollout.max_prompt_tokens = {found['max_prompt_tokens'][model]}"
-            )
+    for key, what in (("left_out", "left out"), ("prompts_cut", "prompts cut")):
+        for model, count in found[key].items():
+            if count:
+                limit = found["max_prompt_tokens"][model]
+                print(f"  {what}: {count:,}, by rollout.max_prompt_tokens = {limit} of {model}")
 
 
 def number(value: float | None, digits: int = 3) -> str:

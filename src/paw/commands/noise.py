@@ -77,7 +77,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     if known.plot:
         from paw.commands.noise_plot import draw
 
-        draw(result, known.plot)
+        draw(result, LOSSES, known.plot)
     return 0
 
 

@@ -58,6 +58,8 @@ class Questions:
     """Those that all models can be asked about"""
     num_left_out: Mapping[str, int]
     """By model: answers beyond its `rollout.max_prompt_tokens`, which no model is then asked"""
+    num_cut: Mapping[str, int]
+    """By model: answers whose prompt it cuts"""
     style: Style
     conditions: Sequence[str] = field(default=CONDITIONS)
 
@@ -85,17 +87,19 @@ def open_questions(
     """
     style = envs.style(env)
     answers = read_answers(records, style, seed)
-    kept, left_out = {(a.episode, a.turn) for a in answers}, {}
+    kept = {(a.episode, a.turn) for a in answers}
+    left_out, cut = {}, {}
     for model in models:
         found: set[Key] = set()
-        longest = 0
+        longest = num_cut = 0
         for asked in _all(model.serializer, records, answers, conditions):
             found.add((asked.answer.episode, asked.answer.turn))
             longest = max(longest, asked.longest)
+            num_cut += asked.prompt_cut
         shape = read_shape(model.path)
         if shape is not None:
             check_length(shape.positions, longest, f"{model.name}: the longest row")
-        left_out[model.name] = len(answers) - len(found)
+        left_out[model.name], cut[model.name] = len(answers) - len(found), num_cut
         kept &= found
     if not kept:
         raise UserError(
@@ -104,7 +108,7 @@ def open_questions(
             + ")"
         )
     asked_of_all = [a for a in answers if (a.episode, a.turn) in kept]
-    return Questions(records, asked_of_all, left_out, style, conditions)
+    return Questions(records, asked_of_all, left_out, cut, style, conditions)
 
 
 def answer(

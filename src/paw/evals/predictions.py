@@ -41,6 +41,8 @@ class Asked:
     """By condition; none of another command where there is none"""
     offsets: Sequence[tuple[int, int]]
     """[target tokens] characters of the observation that each stands for"""
+    prompt_cut: bool
+    """`rollout.max_prompt_tokens` cut the middle out of h_t"""
 
     @property
     def longest(self) -> int:
@@ -108,7 +110,8 @@ def ask(
                     span = (len(before), len(before) + len(target))
                     rows[condition] = SpanRow(before + target, [span])
             if target:
-                yield Asked(answers[t], rows, serializer.offsets(text, following))
+                offsets = serializer.offsets(text, following)
+                yield Asked(answers[t], rows, offsets, prompt.num_cut_tokens > 0)
         dialogue.act(action, command)
 
 
