@@ -70,11 +70,12 @@ RULES = [
     Rule(r"^paw imitate", "--imitate.demonstrations 4 --imitate.steps 2 " + TINY),
     Rule(r"^paw eval", "--episodes 2 --eval.max_turns 2"),
     Rule(r"^paw compare", f"--arms baseline,paw --seeds 1 --output cmp {TRAIN}"),
+    Rule(r"^paw wm-eval .*--episodes", "--episodes 2"),
     Rule(r"examples/(quickstart|one_file).py", "--updates 1"),
 ]
 """The first rule that matches holds."""
 
-BEFORE = {"docs/evaluation.md": ["paw train"]}
+BEFORE = {"docs/evaluation.md": ["paw train"], "docs/world-model.md": ["paw train"]}
 """What a page takes for granted."""
 
 COMMAND = re.compile(r"((?:[A-Z][A-Z_]*=\S+ )*)((?:paw|python|make|pytest|pip|hf|torchrun) .+)")

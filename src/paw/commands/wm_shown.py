@@ -74,9 +74,8 @@ def _print_part(name: str, part: dict[str, Any] | None) -> None:
 
 def _print_actions(actions: dict[str, Any]) -> None:
     """What knowing the true command is worth."""
-    _line(
-        "with, instead of the command", "obs.", "nats/obs.", "it saved", "95 % interval", "better"
-    )
+    heads = ("obs.", "nats/obs.", "command saves", "95 % interval", "better")
+    _line("in place of the command", *heads)
     for condition, name in CONDITIONS.items():
         for part, shown in (("all", name), ("changed", "  changed tokens")):
             effect = actions[condition][part]

@@ -43,7 +43,8 @@ def world_model(
     """Everything that is said of one model, JSON-able.
 
     `all`, `changed`, `accepted`, `refused` and each of `classes` are `quality` (or None);
-    `actions` are `action_effect` of another and of no command, over all and over changed tokens.
+    `actions` are `action_effect` of another and of no command, over all tokens, changed ones and
+    those of each class.
     """
     p = predictions
     everything = np.ones(len(p.answer), dtype=bool)
@@ -64,6 +65,10 @@ def world_model(
             condition: {
                 "all": action_effect(p, condition, everything, seed),
                 "changed": action_effect(p, condition, p.changed, seed),
+                "classes": {
+                    name: action_effect(p, condition, p.classes == number, seed)
+                    for number, name in enumerate(wording.classes)
+                },
             }
             for condition in (OTHER, NONE)
         },
