@@ -126,6 +126,7 @@ def test_prompts_that_are_cut_are_said(server: ForkServer, run: Path):
         (["wm-eval", "{policy}", "nowhere.jsonl.zst"], "cannot read it"),
         (["wm-eval", "{policy}", "{run}", "--env", "alfworld"], "is of household"),
         (["wm-eval", "{policy}", "{run}", "--split", "test"], "--split goes with --episodes"),
+        (["wm-eval", "{policy}", "{run}", "--env.split", "test"], "--split goes with --episodes"),
         (["wm-eval", "{policy}", "{run}", "--imitate.junk", "0"], "changes nothing here"),
         (["wm-eval", "{policy}", "{run}", "--env.name", "x"], "use --env"),
         (["wm-eval", "{policy}", "{run}", "--probability-cap", "0"], "not a share"),

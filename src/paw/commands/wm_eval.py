@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paw.commands import frozen
-from paw.commands.arguments import EPISODES, SEED, Declare, warn_of_layers
+from paw.commands.arguments import EPISODES, SEED, Declare, take_split, warn_of_layers
 from paw.commands.wm_shown import print_models
 from paw.errors import UserError
 
@@ -54,6 +54,7 @@ def add(declare: Declare) -> None:
 
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
+    take_split(known, keys)
     names, place = _arguments(known)
     frozen.check_keys("wm-eval", keys, frozen.KEYS + (EXPERT_KEYS if known.episodes else ()))
     records, file = frozen.read_records(place) if place else ([], None)
@@ -137,7 +138,7 @@ def _expert_records(known: argparse.Namespace, config: "Config") -> list["Trajec
     source = open_source(config)
     records = [
         record_of_episode(task, episode, config.rollout.response_format, source.style)
-        for task, episode in expert_episodes(source, config)
+        for task, episode in expert_episodes(source, config, "name a file of trajectories")
     ]
     if known.save_trajectories:
         write_trajectories(Path(known.save_trajectories), records, config.env.name)

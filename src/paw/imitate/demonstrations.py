@@ -39,8 +39,9 @@ def expert_demonstrations(
 ) -> list[Demonstration]:
     """Those of `expert_episodes` that the expert wins."""
     form = config.rollout.response_format
+    episodes = expert_episodes(source, config, "set imitate.trajectories")
     demonstrations = []
-    for number, (task, episode) in enumerate(expert_episodes(source, config)):
+    for number, (task, episode) in enumerate(episodes):
         if episode.success:
             responses = [write_response(c, form, source.style) for c in episode.commands]
             imitated = tuple(not junk for junk in episode.junk)
@@ -54,9 +55,11 @@ def expert_demonstrations(
     return demonstrations
 
 
-def expert_episodes(source: TaskSource, config: Config) -> Iterator[tuple[Task, ExpertEpisode]]:
+def expert_episodes(
+    source: TaskSource, config: Config, instead: str
+) -> Iterator[tuple[Task, ExpertEpisode]]:
     """`imitate.demonstrations` episodes of the environment's expert over shuffled tasks, won or
-    lost, in this process."""
+    lost, in this process. `instead`: what to do where it has none."""
     settings, rng = config.imitate, random.Random(config.run.seed)
     options = expert_options(source, config)
     order: list[int] = []
@@ -68,9 +71,7 @@ def expert_episodes(source: TaskSource, config: Config) -> Iterator[tuple[Task, 
         try:
             expert = source.expert(task, seed, **options)
         except NotImplementedError as error:
-            raise UserError(
-                f"{error}: give it trajectories instead (paw imitate: imitate.trajectories)"
-            ) from error
+            raise UserError(f"{error}; {instead} instead") from error
         except TypeError as error:
             raise UserError(f"imitate.expert: {error}") from error
         yield task, play_expert(source, task, seed, expert, config.rollout.max_turns)
