@@ -241,6 +241,16 @@ class Target:
     """Per token: transition weight (by its share) / |o|"""
     scaffold: tuple[int, ...]
     """Template tokens between the action and the target, where the target is appended."""
+    between: tuple[int, ...] = ()
+    """What is read before those and behind the target before, of a `later` one: the end of its
+    turn and the next action."""
+    later: "tuple[Target, ...]" = ()
+    """With a horizon, in a `window`: what is predicted behind it"""
+
+    @property
+    def transition_weight(self) -> float:
+        """Of all its tokens, later ones included."""
+        return self.weight * len(self.token_ids) + sum(t.transition_weight for t in self.later)
 
 
 @dataclass(frozen=True, slots=True)

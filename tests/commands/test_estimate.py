@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from paw.commands.estimate import memory_of, tokens_of
+from paw.commands.estimate import SCAFFOLD_TOKENS, memory_of, tokens_of
 from paw.config.read import resolve
 from paw.model.load import shape_of
 from paw.model.memory import ModelShape, layer_bytes
@@ -54,6 +54,18 @@ def test_tokens_of_the_baseline_and_of_rows_of_their_own():
     assert tokens_of(tiny("--paw.target", "shuffled")).predicted == 23 * 50
     append = tokens_of(tiny("--paw.target", "shuffled", "--rollout.context", "append"))
     assert append.predicted == 6 * 50 + 23 * 170
+
+
+def test_tokens_of_epochs_and_of_a_horizon():
+    """Twice as many in two epochs. K = 3 in a window: two more observations, and an action and the
+    template's allowance before and behind each; in a conversation all stand there already."""
+    assert tokens_of(tiny("--optimizer.epochs", "2")).trained == 2 * tokens_of(tiny()).trained
+    one, far = (tokens_of(tiny(f"--paw.horizon={k}")) for k in (1, 3))
+    response = tiny().rollout.max_response_tokens
+    more = tiny().paw.max_observation_tokens + response + 2 * SCAFFOLD_TOKENS
+    assert far.predicted == one.predicted + 23 * 2 * more
+    append = [tokens_of(tiny("--rollout.context=append", f"--paw.horizon={k}")) for k in (1, 3)]
+    assert append[0] == append[1]
 
 
 def test_tokens_of_a_micro_batch():

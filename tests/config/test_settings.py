@@ -317,6 +317,11 @@ def test_further_keys_of_env_are_the_environments_own(tmp_path: Path):
         (["--rollout.temperature", "0"], ["training needs sampling"]),
         (["--optimizer.mini_batches", "129"], ["more than the 128 trajectories"]),
         (["--paw.weight", "matched_constant"], ["needs paw.match"]),
+        (["--paw.horizon=2", "--paw.target=shuffled"], ["horizon = 2", 'paw.target = "shuffled"']),
+        (["--paw.horizon=2", "--paw.condition=no_action"], ["horizon", '"no_action"']),
+        (["--paw.horizon=0"], ["paw.horizon = 0", "must be at least 1"]),
+        (["--paw.normalise=turn"], ["paw.normalise", '"token"']),
+        (["--optimizer.epochs=0"], ["optimizer.epochs = 0", "must be at least 1"]),
         (
             ["--paw.schedule", "alternate", "--paw.alternate_every", "1"],
             ["must be at least 2", "train the prediction alone"],

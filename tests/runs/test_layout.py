@@ -30,6 +30,7 @@ def named(*flags: str) -> str:
         (["--paw.target=vocabulary"], "household-grpo-paw-vocabulary-seed0"),
         (["--paw.random_sign=true"], "household-grpo-paw-random_sign-seed0"),
         (["--paw.normalise=token"], "household-grpo-paw-normalise_token-seed0"),
+        (["--paw.horizon=3"], "household-grpo-paw-horizon_3-seed0"),
         (["--paw.dedup=true"], "household-grpo-paw-dedup-seed0"),
         (["--paw.select=random"], "household-grpo-paw-select_random-seed0"),
         (["--paw.condition=no_action"], "household-grpo-paw-no_action-seed0"),

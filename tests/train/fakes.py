@@ -56,11 +56,19 @@ def encode(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split()))
 
 
-SCRIPTED = cast(
-    Serializer,
-    SimpleNamespace(encode=encode, to_user=to_user, vocabulary=tuple(range(SYSTEM + 1, VOCAB))),
-)
-"""What choosing targets needs of a serializer."""
+def scripted(append: bool) -> Serializer:
+    """What choosing targets needs of a serializer."""
+    found = SimpleNamespace(
+        encode=encode,
+        to_user=to_user,
+        to_policy=lambda observation: (POLICY,),
+        vocabulary=tuple(range(SYSTEM + 1, VOCAB)),
+        append=append,
+    )
+    return cast(Serializer, found)
+
+
+SCRIPTED = scripted(append=False)
 
 
 def scores_of(

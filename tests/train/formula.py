@@ -15,7 +15,7 @@ from torch import Tensor
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.types import Group, Transition
 
-from .fakes import to_user
+from .fakes import POLICY, to_user
 
 MAX_RETURN = 10.0
 
@@ -126,23 +126,51 @@ def observation_loss(logprobs: Tensor, paw: PawConfig) -> Tensor:
     return total
 
 
-def group_loss(losses: Sequence[tuple[int, Tensor, int]], pool, paw: PawConfig) -> Tensor:
+Steps = list[tuple[Tensor, int]]
+"""(summed loss, number of tokens) of each observation that one transition predicts."""
+
+
+def group_loss(losses: Sequence[tuple[int, Steps]], pool, paw: PawConfig) -> Tensor:
     """Mean over S_g of Eq. 9; over its tokens; each where a repeated transition counts once.
 
     Args:
-        losses: (index of the transition, summed loss, number of tokens).
+        losses: (index of the transition, what it predicts).
     """
     learned = [x for x in pool if x.learned]
     total, size = torch.zeros((), dtype=torch.float64), 0.0
-    for i, loss, count in losses:
+    for i, steps in losses:
         own = (pool[i].t.observation, pool[i].t.command, pool[i].t.next_observation)
         same = sum(own == (x.t.observation, x.t.command, x.t.next_observation) for x in learned)
         part = 1 / same if paw.dedup else 1.0
         if paw.normalise == "token":
-            total, size = total + part * loss, size + part * count
+            total = total + part * torch.stack([loss for loss, _ in steps]).sum()
+            size += part * sum(count for _, count in steps)
         else:
-            total, size = total + part * loss / count, size + part
+            total = total + part * torch.stack([loss / count for loss, count in steps]).mean()
+            size += part
     return total / size
+
+
+def predicted(
+    pool: Sequence[SimpleNamespace], i: int, model, paw: PawConfig, append: bool
+) -> Steps:
+    """o_{t+1}, o_{t+2}, … of transition i, each behind what was said and done before it: the
+    conversation's own past, or h_t and all since."""
+    steps = []
+    context = [*pool[i].prompt, *pool[i].t.action.token_ids]
+    for j in range(i, min(i + paw.horizon, len(pool))):
+        x = pool[j]
+        if x.trajectory != pool[i].trajectory or not x.t.next_observation_ids:
+            break
+        if j > i:
+            context += [POLICY, *x.t.action.token_ids]
+        if append:
+            context = [*x.prompt, *x.t.action.token_ids]
+        context += to_user(x.t.action)
+        logprobs = logprobs_of(model, context, x.t.next_observation_ids)
+        steps.append((observation_loss(logprobs, paw), len(logprobs)))
+        context += x.t.next_observation_ids
+    return steps
 
 
 def action_losses(
@@ -180,7 +208,7 @@ def objective(
     advantage, _ = advantages(pool, algorithm, values)
     kept = selected(pool, paw.selection_fraction) if paw.enabled else set()
     per_token: dict[int, list[Tensor]] = {}
-    predictions: dict[int, list[tuple[int, Tensor, int]]] = {}
+    predictions: dict[int, list[tuple[int, Steps]]] = {}
     # PPO has no groups: each trajectory is its own.
     own = [x.trajectory if algorithm.name == "ppo" else x.group for x in pool]
     weight = {g: paw.coefficient * lambda_of(pool, own, g) for g in set(own)}
@@ -188,17 +216,14 @@ def objective(
         x.learned = i in kept and weight[own[i]] > 0
     for i, x in enumerate(pool):
         action = x.t.action.token_ids
-        target = x.t.next_observation_ids if i in kept else ()
-        header = to_user(x.t.action) if target else ()
-        logprobs = logprobs_of(model, x.prompt, [*action, *header, *target])
+        spoken = logprobs_of(model, x.prompt, action)
         with torch.no_grad():
             ref = logprobs_of(reference, x.prompt, action) if algorithm.kl_coefficient else None
-        spoken = logprobs[: len(action)]
         per_token.setdefault(x.trajectory, [])
         per_token[x.trajectory] += action_losses(spoken, x.t, advantage[i], algorithm, ref)
-        if target:
-            loss = observation_loss(logprobs[len(action) + len(header) :], paw)
-            predictions.setdefault(own[i], []).append((i, loss, len(target)))
+        if i in kept:
+            steps = predicted(pool, i, model, paw, append)
+            predictions.setdefault(own[i], []).append((i, steps))
     if algorithm.aggregation == "token":
         everything = [loss for losses in per_token.values() for loss in losses]
         policy = torch.stack(everything).sum() / len(everything)

@@ -7,16 +7,20 @@ import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.batching import mini_batches
+from paw.train.prediction.target import choose_targets
+from paw.train.score import flatten
 from paw.types import Group, TrainingSample
 
 from . import fakes, formula
-from .fakes import END, Turn, play
+from .fakes import END, POLICY, USER, C, Observed, S, Turn, play
 from .test_gradient import plain, prepare, relative
 
 EXTENSIONS = {
     "token": {"normalise": "token"},
     "dedup": {"dedup": True},
     "token-dedup": {"normalise": "token", "dedup": True},
+    "horizon": {"horizon": 2},
+    "far": {"horizon": 9, "normalise": "token", "dedup": True},
 }
 
 
@@ -136,6 +140,90 @@ def test_placebos_are_weighed_by_their_own_lengths():
     for members in (range(4), (4, 5)):
         tokens = [w for i in members for w in weights[i]]
         assert tokens == pytest.approx([0.5 / len(tokens)] * len(tokens), rel=1e-14)
+
+
+EPISODE = [
+    Turn((8, END), (9, 10)),
+    Turn((12,), (13,)),  # cut by the response limit
+    Turn((14, END), (15, 16, 17, 18)),
+]
+
+
+@pytest.mark.parametrize("normalise", ["transition", "token"])
+def test_a_horizon_token_by_token(append: bool, normalise: str):
+    """lambda = G = 1, three transitions, 1/3 each; K = 2: of o_1 and o_2, o_2 and o_3, and, since
+    there is no o_4, of o_3 alone. By token 3 + 5 + 4 = 12 of them: 1/12 each."""
+    trajectory = play(EPISODE, append=append)
+    groups = [Group(trajectory.task, (trajectory,))]
+    paw = PawConfig(select="all", horizon=2, normalise=normalise)
+    samples = prepare(AlgorithmConfig(), paw, append, groups).samples
+    found = [list(s.target_weights) for s in samples]
+    even = normalise == "transition"
+    half, third = 1 / 6, 1 / 3
+    a, b, c, d, e = (half / 2, half, half, half / 4, third / 4) if even else (1 / 12,) * 5
+    if append:  # o_1 of the first, o_2 of the first and second, o_3 of the second and third
+        # h_0 a_0 | USER o_1 | POLICY a_1 | END USER o_2 | POLICY a_2 | USER o_3
+        expected = [[0] * 8 + [0, a, a] + [0, 0] + [0, 0, b + c] + [0] * 3 + [0] + [d + e] * 4]
+    else:
+        expected = [
+            # h_0 a_0 | USER o_1 | POLICY a_1 | END USER o_2
+            [0] * 8 + [0, a, a] + [0, 0] + [0, 0, b],
+            # h_1 a_1 | END USER o_2 | POLICY a_2 | USER o_3
+            [0] * 7 + [0, 0, c] + [0] * 3 + [0] + [d] * 4,
+            # h_2 a_2 | USER o_3
+            [0] * 7 + [0] + [e] * 4,
+        ]
+        first = samples[0]
+        assert first.token_ids[8:] == (USER, 9, 10, POLICY, 12, END, USER, 13)
+        assert first.roles[8:] == (S, Observed, Observed, C, C, S, S, Observed)
+        assert first.base_length == 8  # micro-batches are the baseline's
+    assert [len(w) for w in found] == [len(s.token_ids) for s in samples]
+    assert found == [pytest.approx(w, rel=1e-14) for w in expected]
+    assert sum(map(sum, found)) == pytest.approx(1)
+
+
+def test_a_horizon_of_one_is_paw(append: bool):
+    """To the bit; so is any horizon over episodes of one turn."""
+    assert (
+        prepare(AlgorithmConfig(), PawConfig(horizon=1), append).samples
+        == prepare(AlgorithmConfig(), PawConfig(), append).samples
+    )
+    one, far = (
+        prepare(AlgorithmConfig(), PawConfig(horizon=k), append, two_groups(append)).samples
+        for k in (1, 3)
+    )
+    assert one == far
+
+
+def test_a_horizon_adds_no_row_and_no_pass(append: bool):
+    """In a conversation not even a token."""
+    base, far = (
+        prepare(AlgorithmConfig(), PawConfig(select="all", horizon=k), append) for k in (1, 3)
+    )
+    counts = []
+    for update in (base, far):
+        update.gradient(tokens=40)
+        policy = update.learner.policy
+        counts.append((policy.num_forwards, policy.num_rows))
+    assert counts[0] == counts[1]
+    tokens = [sum(len(s.token_ids) for s in u.samples) for u in (base, far)]
+    assert tokens[0] == tokens[1] if append else tokens[0] < tokens[1]
+
+
+def test_signs_that_cancel_leave_no_target():
+    """o_2 gets 1/4 of the first transition and -1/4 of the second: it is read, and not learned."""
+    turns = [Turn((8, END), (9,)), Turn((8, END), (10,))]
+    trajectory = play(turns, append=True)
+    groups = [Group(trajectory.task, (trajectory,))]
+    transitions, columns = flatten(groups)
+    update = prepare(AlgorithmConfig(), PawConfig(select="all"), True, groups)
+    weights = torch.tensor([0.5, -0.25], dtype=torch.float64)
+    judgement = replace(update.judgement, transition_weights=weights)
+    targets = choose_targets(
+        transitions, columns, judgement, PawConfig(horizon=2), fakes.scripted(True),
+        generator=torch.Generator(),
+    )  # fmt: skip
+    assert {i: t.weight for i, t in targets.by_transition.items()} == {0: 0.25}
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])

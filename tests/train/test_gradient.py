@@ -85,7 +85,8 @@ def prepare(
     )
     rules = Rules(algorithm, paw, formula.MAX_RETURN)
     judgement = judge(columns, scores, rules, 1, generator)
-    targets = choose_targets(transitions, judgement, paw, fakes.SCRIPTED, generator)
+    serializer = fakes.scripted(append)
+    targets = choose_targets(transitions, columns, judgement, paw, serializer, generator=generator)
     samples = serialise(rows, scores, judgement, targets)
     return Update(learner, reference, rules, rows, judgement, samples, values)
 

@@ -94,7 +94,7 @@ def judged(paw: PawConfig):
     generator = torch.Generator().manual_seed(0)
     rules = Rules(AlgorithmConfig(), paw, 10.0)
     judgement = judge(columns, scores, rules, 1, generator)
-    targets = choose_targets(transitions, judgement, paw, SCRIPTED, generator)
+    targets = choose_targets(transitions, columns, judgement, paw, SCRIPTED, generator=generator)
     return transitions, columns, judgement, targets
 
 

@@ -67,7 +67,7 @@ def judgement_of(
 
 def targets_of(update: Update, judgement: Judgement, paw=None, seed=0) -> Targets:
     generator = torch.Generator().manual_seed(seed)
-    return choose_targets(update[0], judgement, paw or PawConfig(), SCRIPTED, generator)
+    return choose_targets(*update, judgement, paw or PawConfig(), SCRIPTED, generator=generator)
 
 
 def target_ids(targets: Targets) -> list[tuple[int, ...]]:

@@ -15,7 +15,17 @@ from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Move, make_transition
 from paw.text.turns import render_ids
 from paw.train.prediction.target import choose_targets
-from paw.types import Judgement, SampledAction, Task, Transition
+from paw.train.score import flatten
+from paw.types import (
+    Columns,
+    Group,
+    Judgement,
+    SampledAction,
+    Targets,
+    Task,
+    Trajectory,
+    Transition,
+)
 
 TASK = Task("t", "kind", "put a mug in the fridge.")
 TEXTS = ("You see a mug 1.", "\n Nothing happens.", "(You) are done.")
@@ -73,23 +83,54 @@ def judgement(count: int) -> Judgement:
     return Judgement(column, None, column, none, ~none, column[:1], column, none.long())
 
 
+def columns_of(transitions: list[Transition], apart: bool = False) -> Columns:
+    """Of one trajectory, or `apart` each of its own."""
+    parts = [(t,) for t in transitions] if apart else [tuple(transitions)]
+    members = [Trajectory(TASK, 0, i, part, False, True) for i, part in enumerate(parts)]
+    return flatten([Group(TASK, tuple(members))])[1]
+
+
 @pytest.mark.parametrize("context", ["append", "window"])
 @pytest.mark.parametrize("name", GROWING)
 def test_a_target_behind_its_action_is_the_next_turn(name, context):
     """Also where its first token takes the last of the header: then the header is shorter."""
     s = serializer(name, context)
     transitions = [transition(s, "A room.", text) for text in ("\nNo.", "You see a mug 1.")]
-    generator = torch.Generator()
-    targets = choose_targets(transitions, judgement(2), PawConfig(), s, generator)
+
+    def chosen(**options) -> Targets:
+        columns = columns_of(transitions, apart=True)
+        paw, generator = PawConfig(**options), torch.Generator()
+        return choose_targets(transitions, columns, judgement(2), paw, s, generator=generator)
+
+    targets = chosen()
     for i, t in enumerate(transitions):
         target = targets.by_transition[i]
         built = [*t.context_ids, *t.action.token_ids, *target.scaffold, *target.token_ids]
         whole = render_ids(s.tokenizer, ("A room.", "look", str(t.next_observation)))
         assert built == whole[: len(built)]
-    shuffled = choose_targets(transitions, judgement(2), PawConfig(target="shuffled"), s, generator)
+    shuffled = chosen(target="shuffled")
     own = targets.by_transition
     for i in (0, 1):  # each with the header of the text that it got
         assert replace(shuffled.by_transition[i], weight=0.0) == replace(own[1 - i], weight=0.0)
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_horizon_in_a_window_goes_on_as_the_conversation_would(name):
+    """h_t a_t o_{t+1} a_{t+1} o_{t+2}: the template's own tokens for five turns of it."""
+    s = serializer(name, "window")
+    one = transition(s, "A room.", "\nNo.")
+    transitions = [one, transition(s, "\nNo.", "You see a mug 1.")]
+    targets = choose_targets(
+        transitions, columns_of(transitions), judgement(2), PawConfig(horizon=2), s,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    first = targets.by_transition[0]
+    (later,) = first.later
+    built = [*one.context_ids, *one.action.token_ids, *first.scaffold, *first.token_ids]
+    built += [*later.between, *later.scaffold, *later.token_ids]
+    texts = ("A room.", "look", "\nNo.", "look", "You see a mug 1.")
+    whole = render_ids(s.tokenizer, texts)
+    assert built == whole[: len(built)] and len(later.token_ids) > 3
 
 
 def test_an_observation_that_the_template_shows_nothing_of_is_no_target():

@@ -8,7 +8,7 @@ serialise the rows of a real update, and what comes out is multiplied: tokens ar
 every turn played and every limit reached. The bytes are `paw.model.memory`'s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,7 +16,7 @@ from paw import objective
 from paw.config.tree import Config
 from paw.model.memory import MOST_TOKENS, Memory, ModelShape, Work, bytes_of
 from paw.model.spans import micro_batches
-from paw.rollout.fit import BATCH, precision_in_bytes
+from paw.rollout.fit import BATCH, actions_between, precision_in_bytes
 from paw.train.prediction.schedule import scheduled
 from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
@@ -126,6 +126,8 @@ def _rows(config: Config, num_turns: int, predicts: bool) -> list[TrainingSample
     # A placebo is other tokens than those that stand in the conversation.
     ids = seen if paw.target == "next" else (1,) * len(seen)
     target = Target(ids, 1.0, (0,) * SCAFFOLD_TOKENS)
+    further = replace(target, between=(0,) * (SCAFFOLD_TOKENS + len(response)))
+    target = replace(target, later=(further,) * actions_between(config))
     targets = Targets(dict.fromkeys(range(num_turns), target) if predicts else {}, 0.0)
     rows = make_rows(transitions, columns, rollout.context == "append")
     return serialise(rows, scores, judgement, targets, paw.condition == "action")

@@ -175,7 +175,7 @@ def samples_of(
     paw = replace(config.paw, weight="constant", constant=1.0)
     rules = Rules(config.algorithm, paw, max_return)
     judgement = judge(columns, scores, rules, 1, generator)
-    targets = choose_targets(transitions, judgement, paw, serializer, generator)
+    targets = choose_targets(transitions, columns, judgement, paw, serializer, generator=generator)
     return serialise(rows, scores, judgement, targets, paw.condition == "action")
 
 

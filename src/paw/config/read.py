@@ -281,6 +281,13 @@ def check(config: Config) -> None:
         raise BadValue(
             "paw.weight", 'paw.weight = "matched_constant" needs paw.match = RUN, the adaptive run'
         )
+    if paw.horizon > 1 and (paw.target, paw.condition) != ("next", "action"):
+        other = "target" if paw.target != "next" else "condition"
+        raise BadValue(
+            "paw.horizon",
+            f"paw.horizon = {paw.horizon}: predicts what really followed the action, so not with "
+            f"paw.{other} = {shown(getattr(paw, other))}",
+        )
     if imitate.hidden_size % imitate.num_heads or imitate.num_heads % imitate.num_kv_heads:
         raise BadValue(
             "imitate.num_heads",

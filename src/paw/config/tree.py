@@ -243,6 +243,9 @@ class PawConfig:
     dedup: bool = False
     """A transition (observation, command, next observation) seen k times in the update weighs
     1/k."""
+    horizon: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """K: predict o_{t+1} to o_{t+K}, each behind the actions and observations before it; the weight
+    of a transition is shared among those that there are."""
     condition: Literal["action", "no_action"] = "action"
     """`no_action`: predict o_{t+1} from h_t alone."""
     schedule: Literal["joint", "alternate"] = "joint"

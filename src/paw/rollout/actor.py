@@ -14,6 +14,7 @@ from paw.errors import UserError, warn
 from paw.model.policy import Policy
 from paw.model.positions import Positions, check_length
 from paw.rollout.collect import Limits
+from paw.rollout.fit import actions_between
 from paw.rollout.local import LocalSampler
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
@@ -178,9 +179,13 @@ def check_lengths(
     length = rollout.max_prompt_tokens + rollout.max_response_tokens
     played, words = length, what
     if learns and (paw.enabled or config.run.diagnostics_every):
-        scaffold = len(serializer.to_user(SampledAction((), (), None, finished=False)))
-        length += scaffold + paw.max_observation_tokens
+        between, seen = actions_between(config), paw.max_observation_tokens
+        to_user = len(serializer.to_user(SampledAction((), (), None, finished=False)))
+        scaffold = to_user + between * (len(serializer.format.to_policy) + to_user)
+        length += scaffold + seen + between * (rollout.max_response_tokens + seen)
         what += f" + {scaffold} of the template + paw.max_observation_tokens"
+        further = f" + {between} x (response + observation) by paw.horizon"
+        what += further if between else ""
     check_length(positions, length, what)
     if learns and positions.made_for is not None and played > positions.made_for:
         warn(f"{words} = {played}: the model was made for {positions.made_for} tokens")

@@ -30,6 +30,13 @@ def precision_in_bytes(model: ModelConfig) -> Precision:
     return Precision(weight, compute, model.lora_rank, model.gradient_checkpointing, device)
 
 
+def actions_between(config: Config) -> int:
+    """Actions between the observations that predictions put behind a row's last action at most."""
+    paw, rollout = config.paw, config.rollout
+    far = paw.enabled and rollout.context == "window"
+    return min(paw.horizon, rollout.max_turns) - 1 if far else 0
+
+
 def usable_bytes(device: str) -> int:
     """What a run may plan with on a device, of what is free there now."""
     return int(free_bytes(device) * FREE_SHARE[device.partition(":")[0]])
@@ -59,7 +66,9 @@ def settle(config: Config, shape: ModelShape, room: int, *, learns: bool = True)
         conversations = fitting_conversations(shape, precision, work, room)
         rollout = replace(rollout, conversations=conversations)
     if learns and optimizer.tokens_per_micro_batch == 0:
-        beside = config.paw.max_observation_tokens / length if config.paw.enabled else 0.0
+        between, seen = actions_between(config), config.paw.max_observation_tokens
+        behind = seen + between * (rollout.max_response_tokens + seen)
+        beside = behind / length if config.paw.enabled else 0.0
         tokens = fitting_tokens(shape, precision, work, room, beside)
         optimizer = replace(optimizer, tokens_per_micro_batch=tokens)
         needed = bytes_of(shape, precision, work).learning

@@ -84,6 +84,7 @@ ARM_KEYS = (
     "random_sign",
     "normalise",
     "dedup",
+    "horizon",
     "condition",
     "schedule",
 )
@@ -102,7 +103,7 @@ def _arm(config: Config) -> list[str]:
             names.append(key)
         elif value != getattr(usual, key):
             # `random` alone would be a target as well as a selection.
-            alone = key not in ("select", "entropy", "normalise")
+            alone = key not in ("select", "entropy", "normalise", "horizon")
             names.append(value if alone else f"{key}_{value}")
     return names
 

@@ -115,6 +115,10 @@ class Serializer:
         closed = bool(action.token_ids) and action.token_ids[-1] in self.format.end_ids
         return header if closed else (end, *header)
 
+    def to_policy(self, observation: str) -> tuple[int, ...]:
+        """Scaffold from the end of an observation that stands alone to the policy's next action."""
+        return self.turn(False, prompts.turn(self.style, self.tags, observation, ())).after
+
     def target(
         self, next_observation: str, commands: Sequence[str] = ()
     ) -> tuple[tuple[int, ...], int]:

@@ -123,7 +123,9 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         judgement = judge(columns, scores, session.rules, update, generator)
 
     with run.stage("serialise"):  # -> list[TrainingSample]
-        targets = choose_targets(transitions, judgement, config.paw, serializer, generator)
+        targets = choose_targets(
+            transitions, columns, judgement, config.paw, serializer, generator=generator
+        )
         with_action = config.paw.condition == "action"
         samples = serialise(rows, scores, judgement, targets, with_action)
 

@@ -84,7 +84,7 @@ def learning_metrics(
         "wm/group_weight_mean": float(judgement.group_weights.mean()),
         "wm/selected_transitions": num_selected,
         "wm/selected_fraction": num_selected / max(int(columns.candidates.sum()), 1),
-        "wm/weighted_transitions": len(targets.by_transition),
+        "wm/weighted_transitions": int((judgement.transition_weights != 0).sum()),
         "wm/clipped_token_fraction": mean("masked_targets", "target_tokens"),
         "wm/nll": mean("target_nll", "target_tokens"),
         "wm/target_tokens": mean("target_tokens", "passes"),

@@ -23,7 +23,7 @@ def records(
             transition,
             advantage=advantages[at],
             selected=selected[at],
-            transition_weight=0.0 if target is None else target.weight * len(target.token_ids),
+            transition_weight=0.0 if target is None else target.transition_weight,
             target_ids=None if target is None else target.token_ids,
         )
 

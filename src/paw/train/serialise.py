@@ -8,6 +8,7 @@ own, which trains nothing else. A transition of weight 0 appends no token at all
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 from paw.types import Judgement, Role, Row, Scores, Target, Targets, TrainingSample
 
@@ -121,20 +122,22 @@ def _find(row: Row, ids: tuple[int, ...], start: int, stop: int) -> slice | None
 
 
 def _append(sample: TrainingSample, target: Target) -> TrainingSample:
-    """`sample` with a target behind its last token."""
-    scaffold, count = target.scaffold, len(target.token_ids)
-    zeros = (0.0,) * (len(scaffold) + count)
-    roles = (int(Role.SCAFFOLD),) * len(scaffold) + (int(Role.OBSERVATION),) * count
-    return replace(
+    """`sample` with a target behind its last token, and behind that the later ones."""
+    between, scaffold, count = target.between, target.scaffold, len(target.token_ids)
+    unweighted = (0.0,) * (len(between) + len(scaffold))
+    zeros = unweighted + (0.0,) * count
+    roles = (int(Role.CONTEXT),) * len(between) + (int(Role.SCAFFOLD),) * len(scaffold)
+    whole = replace(
         sample,
-        token_ids=sample.token_ids + scaffold + target.token_ids,
-        roles=sample.roles + roles,
+        token_ids=sample.token_ids + between + scaffold + target.token_ids,
+        roles=sample.roles + roles + (int(Role.OBSERVATION),) * count,
         old_logprobs=sample.old_logprobs + zeros,
         advantages=sample.advantages + zeros,
         ref_logprobs=sample.ref_logprobs and sample.ref_logprobs + zeros,
         policy_weights=sample.policy_weights + zeros,
-        target_weights=sample.target_weights + (0.0,) * len(scaffold) + (target.weight,) * count,
+        target_weights=sample.target_weights + unweighted + (target.weight,) * count,
     )
+    return reduce(_append, target.later, whole)
 
 
 def _own_row(

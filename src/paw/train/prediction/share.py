@@ -17,10 +17,16 @@ SIZES: dict[str, Callable[[int], float]] = {
     "token": float,
 }
 """Number of target tokens -> what a transition's share is in proportion to."""
+PARTS: dict[str, Callable[[float, int, Sequence[int]], float]] = {
+    "transition": lambda weight, length, lengths: weight / len(lengths) / length,
+    "token": lambda weight, length, lengths: weight / sum(lengths),
+}
+"""(weight of a transition, length of one of its targets, lengths of all of them) -> weight of each
+token of that one."""
 
 
 def shares(
-    lengths: Mapping[int, int],
+    lengths: Mapping[int, Sequence[int]],
     transitions: Sequence[Transition],
     group: Sequence[int],
     paw: PawConfig,
@@ -28,12 +34,12 @@ def shares(
     """What each transition weighs, as a multiple of the mean over its group.
 
     Args:
-        lengths: number of target tokens of each transition with a weight, by its index.
+        lengths: number of tokens of the targets of each transition with a weight, by its index.
         transitions: [P] of the update.
         group: [P] in which group each counts.
         paw: `normalise` and `dedup`.
     """
-    sizes = {i: SIZES[paw.normalise](n) for i, n in lengths.items()}
+    sizes = {i: SIZES[paw.normalise](sum(n)) for i, n in lengths.items()}
     if paw.dedup:
         seen = Counter(_what(transitions[i]) for i in sizes)
         sizes = {i: size / seen[_what(transitions[i])] for i, size in sizes.items()}

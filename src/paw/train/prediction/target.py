@@ -8,9 +8,10 @@ import torch
 
 from paw.config.tree import PawConfig
 from paw.text.dialogue import Serializer
-from paw.train.prediction.share import shares
+from paw.train.prediction.horizon import in_their_places, one_behind_the_other, reach
+from paw.train.prediction.share import PARTS, shares
 from paw.train.prediction.weight import random_signs
-from paw.types import Judgement, SampledAction, Target, Targets, Transition
+from paw.types import Columns, Judgement, SampledAction, Target, Targets, Transition
 
 TokenIds = tuple[int, ...]
 NOTHING = SampledAction((), (), None, finished=False)
@@ -29,12 +30,14 @@ class Texts:
 
 def choose_targets(
     transitions: Sequence[Transition],
+    columns: Columns,
     judgement: Judgement,
     paw: PawConfig,
     serializer: Serializer,
+    *,
     generator: torch.Generator,
 ) -> Targets:
-    """The target of every transition with a weight. Signs are drawn last: an arm with them has the
+    """The targets of every transition with a weight. Signs are drawn last: an arm with them has the
     selection and targets of the arm without."""
     weights = judgement.transition_weights.tolist()
     true = {i: transitions[i].next_observation_ids for i, w in enumerate(weights) if w != 0}
@@ -47,18 +50,33 @@ def choose_targets(
     if paw.random_sign:
         signs = random_signs(len(weights), generator)
         weights = [s * w for s, w in zip(signs, weights, strict=True)]
-    lengths = {i: len(target) for i, target in ids.items()}
+    steps = reach(transitions, columns.trajectory.tolist(), paw.horizon)
+    ahead = {i: [ids[i]] for i in ids}
+    for i, targets in ahead.items():  # later ones are true: `read.check`
+        targets += [t.next_observation_ids for t in transitions[i + 1 : i + steps[i]]]
+    lengths = {i: [len(target) for target in targets] for i, targets in ahead.items()}
     share = shares(lengths, transitions, judgement.group.tolist(), paw)
     headers = {t.next_observation_ids: t.next_header_ids for t in transitions}
-    targets = {}
-    for i, target in ids.items():
-        action = transitions[i].action if paw.condition == "action" else NOTHING
-        own = target == true[i]
-        header = transitions[i].next_header_ids if own else headers.get(target, ())
+
+    def target_of(i: int, j: int, token_ids: TokenIds) -> Target:
+        """Of transition i, the one behind the action of transition j."""
+        action = transitions[j].action if paw.condition == "action" else NOTHING
+        own = token_ids == transitions[j].next_observation_ids
+        header = transitions[j].next_header_ids if own else headers.get(token_ids, ())
         scaffold = scaffold_before(action, header, serializer)
-        targets[i] = Target(target, weights[i] * share[i] / len(target), scaffold)
+        weight = PARTS[paw.normalise](weights[i] * share[i], len(token_ids), lengths[i])
+        return Target(token_ids, weight, scaffold)
+
+    parts = {
+        i: [target_of(i, j, target) for j, target in enumerate(targets, start=i)]
+        for i, targets in ahead.items()
+    }
+    if paw.horizon > 1 and serializer.append:
+        placed = in_their_places(parts)
+    else:
+        placed = one_behind_the_other(parts, transitions, serializer)
     changed = sum(ids[i] != true[i] for i in true)
-    return Targets(targets, changed / len(true) if true else 0.0)
+    return Targets(placed, changed / len(true) if true else 0.0)
 
 
 def scaffold_before(
