@@ -320,7 +320,7 @@ def test_further_keys_of_env_are_the_environments_own(tmp_path: Path):
         (["--paw.horizon=2", "--paw.target=shuffled"], ["horizon = 2", 'paw.target = "shuffled"']),
         (["--paw.horizon=2", "--paw.condition=no_action"], ["horizon", '"no_action"']),
         (["--paw.horizon=0"], ["paw.horizon = 0", "must be at least 1"]),
-        (["--paw.normalise=turn"], ["paw.normalise", '"token"']),
+        (["--paw.normalise=turn"], ["paw.normalise", "transition"]),
         (["--optimizer.epochs=0"], ["optimizer.epochs = 0", "must be at least 1"]),
         (
             ["--paw.schedule", "alternate", "--paw.alternate_every", "1"],

@@ -3,8 +3,12 @@
 import pytest
 
 from paw.config.read import resolve
+from paw.errors import UserError
 from paw.model.memory import ModelShape, free_bytes
+from paw.model.positions import Positions
+from paw.rollout.actor import check_lengths, make_serializer
 from paw.rollout.fit import precision_in_bytes, settle, usable_bytes
+from paw.text.tokenizer import make_tokenizer
 
 SHAPE = ModelShape(
     parameters=1000, backbone_parameters=900, lora_features=70, layers=2, hidden=8, query=8, key=4,
@@ -80,3 +84,31 @@ def test_bytes_of_a_value(flags, expected):
 
 def test_half_of_the_free_memory_is_planned_with():
     assert usable_bytes("cpu") == pytest.approx(free_bytes("cpu") / 2, rel=0.2)
+
+
+def test_a_horizon_stands_behind_the_rows_of_a_window():
+    """Observations of 5, and K = 3: 5 and 2 x (4 + 5) behind rows of 10 tokens, so that 16 tokens
+    take the room of 16 x 33 / 10 = 52.8. In a conversation they stand in the row already."""
+    paw = ["--paw.enabled=true", "--paw.max_observation_tokens=5", "--paw.horizon=3"]
+    assert chosen(18_400 + 2772 * 53, *paw)[0] == 16
+    assert chosen(18_400 + 2772 * 52, *paw)[0] == 8
+    assert chosen(18_400 + 2772 * 53, *paw, "--rollout.context=append")[0] == 32
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(258, True), (257, False)])
+def test_a_horizon_counts_in_the_longest_row(limit: int, fits: bool):
+    """100 + 20, then 2 of the template and 30, then twice 1 + 20 + 2 + 30 = 53: 258."""
+    flags = [
+        "--rollout.max_prompt_tokens=100", "--rollout.max_response_tokens=20",
+        "--paw.max_observation_tokens=30", "--paw.horizon=3",
+    ]  # fmt: skip
+    config = resolve([], flags)
+    serializer = make_serializer(config, make_tokenizer([]))
+    positions = Positions(limit=limit)
+    if fits:
+        check_lengths(config, positions, serializer, learns=True)
+    else:
+        with pytest.raises(
+            UserError, match=r"2 x \(response \+ observation\) by paw.horizon = 258"
+        ):
+            check_lengths(config, positions, serializer, learns=True)

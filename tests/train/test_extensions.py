@@ -196,7 +196,7 @@ def test_a_horizon_of_one_is_paw(append: bool):
 
 
 def test_a_horizon_adds_no_row_and_no_pass(append: bool):
-    """In a conversation not even a token."""
+    """In a conversation, with all selected, not even a token."""
     base, far = (
         prepare(AlgorithmConfig(), PawConfig(select="all", horizon=k), append) for k in (1, 3)
     )
