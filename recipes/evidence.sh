@@ -41,11 +41,11 @@ webshop | search_qa)
     --arms baseline,paw,placebo_shuffled
   ;;
 rho)
-  compare rho "${household[@]}" --seeds 3 --arm-file recipes/evidence_arms.toml \
+  compare rho "${household[@]}" --seeds 3 --arm-file recipes/arms/sweeps.toml \
     --arms baseline,paw,rho_05,rho_10,rho_40,rho_80
   ;;
 alpha)
-  compare alpha "${household[@]}" --seeds 3 --arm-file recipes/evidence_arms.toml \
+  compare alpha "${household[@]}" --seeds 3 --arm-file recipes/arms/sweeps.toml \
     --arms baseline,paw,alpha_10,alpha_25,alpha_50,alpha_100
   ;;
 *)

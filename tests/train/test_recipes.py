@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paw.config.read import resolve, to_toml
+from paw.compare.arms import read_arms
+from paw.config.read import Layer, overlay, resolve, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPER = RECIPES / "paper"
@@ -17,6 +18,16 @@ ALGORITHMS = ["grpo", "rloo", "gigpo", "ppo"]
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_recipe_resolves(recipe):
     resolve([recipe])
+
+
+def test_own_arms_resolve():
+    """Those of the sweeps, beside the shipped ones."""
+    arms = read_arms(sorted((RECIPES / "arms").glob("*.toml")))
+    assert len(arms) > len(read_arms())
+    for arm in arms.values():
+        matched = {"match": "paw"} if arm.match else {}
+        table = {**arm.table, "paw": {**arm.table.get("paw", {}), **matched}}
+        overlay([], on_top=Layer(arm.name, table))
 
 
 def test_paper_overlays_keep_what_each_says():

@@ -26,6 +26,7 @@ DISTRIBUTION = "paw-rl"
 OLDEST_PYTHON = (3, 11)
 EXTRAS = {
     "plot": "the curves of the quickstart",
+    "compare": "paw compare: statistics and plots",
     "lora": "model.lora_rank and model.adapter",
     "gguf": "model.path = FILE.gguf",
     "search": "Parquet files of search_qa",
