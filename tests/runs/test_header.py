@@ -50,6 +50,10 @@ def test_header_of_a_run():
 def test_method_names_what_is_trained():
     config = Config()
     assert method(config) == "grpo + PaW (cmae, rho 0.2, alpha 0.75, adaptive lambda x 1)"
+    flags = ["--paw.target", "shuffled", "--paw.random_sign", "true", "--paw.dedup", "true"]
+    told = method(resolve([], [*flags, "--optimizer.epochs", "2"]))
+    assert told.startswith("grpo, 2 epochs + PaW (cmae, ")
+    assert told.endswith("x 1, target shuffled, random_sign true, dedup true)")
     bare: Any = replace(config, paw=replace(config.paw, enabled=False))
     assert method(bare) == "grpo"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from paw import __version__
-from paw.config.tree import Config, ModelConfig
+from paw.config.tree import Config, ModelConfig, PawConfig
 from paw.model.policy import Policy
 from paw.runs.facts import commit
 from paw.runs.layout import adapter_base
@@ -14,6 +14,13 @@ from paw.runs.layout import adapter_base
 EXCHANGE_LINES = 20
 """Lines of the first prompt; of a longer one the middle is left out."""
 WIDTH = 79
+
+
+FURTHER = (
+    "select", "entropy", "target", "condition", "schedule", "random_sign", "normalise", "dedup",
+    "horizon",
+)  # fmt: skip
+"""Choices of [paw] that a header names where they are not the paper's."""
 
 
 def training_header(
@@ -80,14 +87,20 @@ def model_name(model: ModelConfig) -> str:
 
 
 def method(config: Config) -> str:
-    """The algorithm and the numbers of PaW on it."""
-    paw = config.paw
+    """The algorithm and the numbers of PaW on it; controls and extensions by their keys."""
+    paw, usual, epochs = config.paw, PawConfig(), config.optimizer.epochs
+    name = config.algorithm.name + (f", {epochs} epochs" if epochs > 1 else "")
     if not paw.enabled or paw.coefficient == 0:
-        return config.algorithm.name
-    return (
-        f"{config.algorithm.name} + PaW ({paw.loss}, rho {paw.probability_cap:g}, alpha "
-        f"{paw.selection_fraction:g}, {paw.weight} lambda x {paw.coefficient:g})"
-    )
+        return name
+    shown = [
+        f"{paw.loss}, rho {paw.probability_cap:g}, alpha {paw.selection_fraction:g}, "
+        f"{paw.weight} lambda x {paw.coefficient:g}"
+    ]
+    for key in FURTHER:
+        value = getattr(paw, key)
+        if value != getattr(usual, key):
+            shown.append(f"{key} {str(value).lower()}")
+    return f"{name} + PaW ({', '.join(shown)})"
 
 
 def first_exchange(prompt: str, response: str) -> str:
