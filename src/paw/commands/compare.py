@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 HELP = "does it help? arms x seeds, paired: table, intervals, plots"
 EXAMPLES = """\
 examples:
-  paw compare --seeds 6 --output cmp                        PaW and the baseline on the household
-  paw compare recipe.toml --arms baseline,paw,echo,placebo_shuffled --seeds 10 --jobs 2 --output cmp
+  paw compare --output cmp                     PaW and the baseline, household
+  paw compare recipe.toml --arms baseline,paw,echo --seeds 10 --jobs 2 --output cmp
   paw compare recipe.toml --arms baseline,mine --arm-file mine.toml --output cmp
   paw compare --list-arms
 
-Every arm changes a few keys of one configuration (paw/compare/arms.toml); the runs of a seed share
-the start, the tasks, and the seeds of environments and sampling, and are evaluated on the same
-episodes: --eval.episodes (default: every task of the split once), --eval.every. Any --table.key
-value may follow. The same command goes on after Ctrl-C or a kill; more --seeds or other --arms run
-what is missing. Writes compare.json, compare.md, seeds.csv and plots into the output directory.
+Every arm changes a few keys of one configuration (paw/compare/arms.toml).
+The runs of a seed share the start, the tasks, and the seeds of environments
+and sampling, and are evaluated on the same episodes: --eval.episodes
+(default: every task of the split once), --eval.every. Any --table.key value
+may follow. The same command goes on after Ctrl-C or a kill; more --seeds or
+other --arms run what is missing. Writes compare.json, compare.md, seeds.csv
+and plots into the output directory.
 """
 
 
