@@ -1,5 +1,6 @@
 """What every part of the GPU benchmark measures with: a budget of seconds, clocks, peak memory."""
 
+import gc
 import platform
 import resource
 import time
@@ -64,8 +65,7 @@ class Bench:
                 found = measure()
             except Exception as error:
                 found = failure(error)
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self.release()
             yield self._add(part, name, found)
 
     def _add(self, part: str, name: str, found: Numbers) -> Numbers:
@@ -73,6 +73,12 @@ class Bench:
         self.rows.append(row)
         print(line(row), flush=True)
         return row
+
+    def release(self) -> None:
+        """Give back the device's memory that nothing names any more."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -5,12 +5,9 @@ sessions learn from them, as acting is the same with PaW and without. `append` a
 for commands, `window` with the paper's prompts.
 """
 
-import gc
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-
-import torch
 
 from gpu_parts.bench import Bench, Cell, Numbers
 from gpu_parts.models import build
@@ -62,9 +59,7 @@ def measure(bench: Bench, shape: str, context: str, groups: int) -> Numbers:
             finally:
                 session.close()
             del session
-            gc.collect()
-            if bench.device.type == "cuda":
-                torch.cuda.empty_cache()
+            bench.release()
     on, off = (float(found[f"learn_{name}_s"] or 0) for name in ("on", "off"))
     acting = float(found["act_s"] or 0)
     return found | {"update_s": acting + on, "paw_share": (on - off) / (acting + on)}

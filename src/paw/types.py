@@ -58,6 +58,10 @@ class SampledAction:
     """False when `max_response_tokens` cut it: no end-of-turn token was sampled."""
 
 
+NO_ACTION = SampledAction((), (), None, finished=False)
+"""What stands before an observation that is predicted without one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """One turn: (h_t, a_t, r_t, o_{t+1})."""

@@ -7,16 +7,11 @@ import pytest
 
 from paw.commands.arguments import layers
 from paw.compare.arms import choose_arms, read_arms
-from paw.config.read import Layer
 from paw.errors import UserError
 
 
 def resolved(arm, *flags: str):
-    table = {
-        **arm.table,
-        "paw": {**arm.table.get("paw", {}), **({"match": "x"} if arm.match else {})},
-    }
-    return layers([], flags, on_top=Layer(f"arm {arm.name}", table)).config
+    return layers([], flags, on_top=arm.layer).config
 
 
 def test_every_arm_is_another_configuration():

@@ -11,18 +11,13 @@ from paw.compare import jobs, results
 from paw.compare.arms import choose_arms, read_arms
 from paw.compare.plan import Planned, make_plan
 from paw.compare.results import Result
-from paw.config.read import Layer, overlay
+from paw.config.read import overlay
 
 
 def plan_of(output: Path, names: list[str], seeds: range) -> list[Planned]:
     arms = choose_arms(read_arms(), names)
-    resolved = {}
-    for arm in arms:
-        table = {name: dict(keys) for name, keys in arm.table.items()}
-        if arm.match:
-            table["paw"]["match"] = "paw"
-        flags = ["--rollout.context", "append", "--run.updates", "8"]
-        resolved[arm.name] = overlay([], flags, on_top=Layer("arm", table))
+    flags = ["--rollout.context", "append", "--run.updates", "8"]
+    resolved = {arm.name: overlay([], flags, on_top=arm.layer) for arm in arms}
     return make_plan(arms, resolved, seeds, output, 1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paw.compare.arms import read_arms
-from paw.config.read import Layer, overlay, resolve, to_toml
+from paw.config.read import overlay, resolve, to_toml
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PAPER = RECIPES / "paper"
@@ -25,9 +25,7 @@ def test_own_arms_resolve():
     arms = read_arms(sorted((RECIPES / "arms").glob("*.toml")))
     assert len(arms) > len(read_arms())
     for arm in arms.values():
-        matched = {"match": "paw"} if arm.match else {}
-        table = {**arm.table, "paw": {**arm.table.get("paw", {}), **matched}}
-        overlay([], on_top=Layer(arm.name, table))
+        overlay([], on_top=arm.layer)
 
 
 def test_paper_overlays_keep_what_each_says():

@@ -53,7 +53,6 @@ def add(declare: Declare) -> None:
 
 def run(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.compare.arms import choose_arms, read_arms
-    from paw.config.read import Layer
 
     there = read_arms(known.arm_file)
     if known.list_arms:
@@ -64,15 +63,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         raise UserError("compare: --output DIR is needed")
     arms = choose_arms(there, [name.strip() for name in known.arms.split(",") if name.strip()])
     baseline = _baseline(known.baseline, [arm.name for arm in arms])
-    matched = {"paw": {"match": "paw"}}  # the plan names the run
-    resolved = {
-        arm.name: layers(
-            known.configs,
-            keys,
-            on_top=Layer(f"arm {arm.name}", _with(arm.table, matched if arm.match else {})),
-        )
-        for arm in arms
-    }
+    resolved = {arm.name: layers(known.configs, keys, on_top=arm.layer) for arm in arms}
     if any(r.given("run.directory") for r in resolved.values()):
         raise UserError("compare: --run.directory: each run has its own below --output")
     from paw.compare.jobs import run_plan
@@ -105,10 +96,6 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     if stopped:
         return complain(f"stopped; the same command goes on in {output}", 130)
     return 1 if any(r.status == "failed" for r in results) else 0
-
-
-def _with(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return {name: {**table.get(name, {}), **other.get(name, {})} for name in {**table, **other}}
 
 
 def _baseline(wanted: str | None, arms: list[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paw.config.parse import Table, check_tables, load_toml
+from paw.config.read import Layer
 from paw.errors import UserError, nearest
 
 SHIPPED = Path(__file__).with_name("arms.toml")
@@ -24,6 +25,14 @@ class Arm:
     """Keys that win over files and flags"""
     match: str | None = None
     """The arm whose run of the same seed gives `paw.match`"""
+
+    @property
+    def layer(self) -> Layer:
+        """What lies over files and flags. Which run `paw.match` is, a plan says."""
+        table = self.table
+        if self.match is not None:
+            table = {**table, "paw": {**table.get("paw", {}), "match": self.match}}
+        return Layer(f"arm {self.name}", table)
 
 
 def read_arms(files: Sequence[str | Path] = ()) -> dict[str, Arm]:

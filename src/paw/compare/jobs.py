@@ -61,30 +61,34 @@ def run_plan(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have saved what they had.
     """
     waiting = [p for p in plan if p.status == "missing"]
+    made = {p.directory: updates_logged(p.directory) for p in plan}
     running: list[_Job] = []
     with InterruptGuard() as interrupt:
         try:
             while waiting or running:
                 for job in [j for j in running if j.process.poll() is not None]:
                     running.remove(job)
+                    made[job.planned.directory] = updates_logged(job.planned.directory)
                     _ended(job, say, stopped=interrupt.asked)
                 if interrupt.asked:
                     raise KeyboardInterrupt
                 under_way = {p.directory for p in [*waiting, *(j.planned for j in running)]}
                 waiting = [p for p in waiting if not _given_up(p, plan, under_way, say)]
-                for planned in [p for p in waiting if _may_begin(p, under_way)]:
-                    if len(running) < jobs:
+                for planned in list(waiting):
+                    if len(running) < jobs and _may_begin(planned, under_way):
                         waiting.remove(planned)
                         slot = min(set(range(jobs)) - {j.slot for j in running})
                         running.append(_Job(planned, _start(planned, slot, devices), slot))
-                watch(sum(updates_logged(p.directory) for p in plan))
+                for job in running:
+                    made[job.planned.directory] = updates_logged(job.planned.directory)
+                watch(sum(made.values()))
                 time.sleep(PATIENCE)
         finally:
             for job in running:
                 job.process.send_signal(signal.SIGTERM)
             for job in running:
                 job.process.wait()
-    watch(sum(updates_logged(p.directory) for p in plan))
+    watch(sum(made.values()))
 
 
 def updates_logged(run: Path) -> int:

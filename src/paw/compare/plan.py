@@ -45,17 +45,20 @@ class Planned:
     @property
     def settings(self) -> Path:
         """What it is trained with."""
-        return self.directory.with_name(f"{self.directory.name}.toml")
+        return self._beside("toml")
 
     @property
     def log(self) -> Path:
         """What it printed."""
-        return self.directory.with_name(f"{self.directory.name}.log")
+        return self._beside("log")
 
     @property
     def failure(self) -> Path:
         """Why it ended before its last update; there is none while it may go on."""
-        return self.directory.with_name(f"{self.directory.name}.failed")
+        return self._beside("failed")
+
+    def _beside(self, kind: str) -> Path:
+        return self.directory.with_name(f"{self.directory.name}.{kind}")
 
     @property
     def updates_made(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from paw.compare.analyse import LEVEL, Comparison, compare, level_of, time_ratios
+from paw.compare.analyse import LEVEL, METRICS, Comparison, compare, level_of, time_ratios
 from paw.compare.arms import Arm
 from paw.compare.results import Result
 from paw.evals.paired import LEAST_PAIRS, smallest_p
@@ -82,9 +82,7 @@ def _run(run: Result, level: float | None) -> dict[str, Any]:
         "status": run.status,
         "reason": run.reason,
         "directory": run.directory,
-        "final": run.final,
-        "late_window": run.late,
-        "area": run.area,
+        **{name: value(run) for name, value in METRICS.items()},
         "curve": [list(point) for point in run.curve],
         "updates_to_level": reached and reached[0],
         "tokens_to_level": reached and reached[1],
@@ -113,7 +111,7 @@ def _comparison(c: Comparison, baseline: str) -> dict[str, Any]:
     }
 
 
-COLUMNS = ("arm", "seed", "status", "before", "final", "late_window", "area", "digest")
+COLUMNS = ("arm", "seed", "status", "before", *METRICS, "digest")
 
 
 def as_csv(story: Story) -> str:
@@ -123,7 +121,8 @@ def as_csv(story: Story) -> str:
     writer.writerow(COLUMNS)
     for run in story.results:
         before = run.curve[0][1] if run.curve else None
-        row = (run.arm, run.seed, run.status, before, run.final, run.late, run.area, run.digest)
+        values = (value(run) for value in METRICS.values())
+        row = (run.arm, run.seed, run.status, before, *values, run.digest)
         writer.writerow(["" if value is None else value for value in row])
     return text.getvalue()
 
@@ -160,10 +159,7 @@ def comparison_table(story: Story, metric: str) -> str:
 
 
 def _mean_of(story: Story, arm: str, metric: str) -> float | None:
-    name = {"late_window": "late"}.get(metric, metric)
-    values = [getattr(r, name) for r in story.results if r.arm == arm]
-    values = [v for v in values if v is not None]
-    return fmean(values) if values else None
+    return _present(METRICS[metric](run) for run in story.results if run.arm == arm)
 
 
 def _seeds_table(story: Story) -> str:

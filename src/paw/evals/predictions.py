@@ -23,13 +23,11 @@ from paw.rollout.collect import has_room
 from paw.runs.format import TrajectoryRecord, TurnRecord
 from paw.text.dialogue import Serializer
 from paw.text.parse import write_response
-from paw.types import SampledAction
+from paw.types import NO_ACTION, SampledAction
 
 TRUE, OTHER, NONE = CONDITIONS = ("true", "other", "none")
 MAX_TOKENS = 16_384
 """Of one forward pass, beginnings that rows share counted in each. No gradient is kept."""
-NOTHING = SampledAction((), (), None, finished=False)
-"""What stands before an observation that is predicted without an action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def ask(
         if t in answers:
             text = answers[t].text
             target, _ = serializer.target(text, following)
-            given = {TRUE: action, OTHER: _other(serializer, answers[t]), NONE: NOTHING}
+            given = {TRUE: action, OTHER: _other(serializer, answers[t]), NONE: NO_ACTION}
             header = serializer.header(text, following)
             rows = {}
             for condition in conditions:

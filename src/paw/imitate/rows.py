@@ -7,7 +7,7 @@ from dataclasses import replace
 from paw.config.tree import Config
 from paw.imitate.demonstrations import Demonstration
 from paw.text.dialogue import Serializer
-from paw.types import Role, SampledAction, TrainingSample
+from paw.types import NO_ACTION, Role, SampledAction, TrainingSample
 
 
 def demonstration_rows(
@@ -21,7 +21,7 @@ def demonstration_rows(
     roles: list[int] = []
     weights: list[float] = []
     rows = []
-    action = SampledAction((), (), None, finished=False)
+    action = NO_ACTION
     turns = zip(
         demonstration.observations, demonstration.responses, demonstration.imitated, strict=False
     )

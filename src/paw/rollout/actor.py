@@ -19,7 +19,7 @@ from paw.rollout.local import LocalSampler
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
-from paw.types import SampledAction
+from paw.types import NO_ACTION
 
 PADDED_ROWS = 0.05
 """Share of an embedding's rows that no token uses in models as they are published: up to 2.4 %."""
@@ -180,7 +180,7 @@ def check_lengths(
     played, words = length, what
     if learns and (paw.enabled or config.run.diagnostics_every):
         between, seen = actions_between(config), paw.max_observation_tokens
-        to_user = len(serializer.to_user(SampledAction((), (), None, finished=False)))
+        to_user = len(serializer.to_user(NO_ACTION))
         scaffold = to_user + between * (len(serializer.format.to_policy) + to_user)
         length += scaffold + seen + between * (rollout.max_response_tokens + seen)
         what += f" + {scaffold} of the template + paw.max_observation_tokens"

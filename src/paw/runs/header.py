@@ -9,18 +9,11 @@ from paw import __version__
 from paw.config.tree import Config, ModelConfig, PawConfig
 from paw.model.policy import Policy
 from paw.runs.facts import commit
-from paw.runs.layout import adapter_base
+from paw.runs.layout import ARM_KEYS, adapter_base
 
 EXCHANGE_LINES = 20
 """Lines of the first prompt; of a longer one the middle is left out."""
 WIDTH = 79
-
-
-FURTHER = (
-    "select", "entropy", "target", "condition", "schedule", "random_sign", "normalise", "dedup",
-    "horizon",
-)  # fmt: skip
-"""Choices of [paw] that a header names where they are not the paper's."""
 
 
 def training_header(
@@ -96,9 +89,9 @@ def method(config: Config) -> str:
         f"{paw.loss}, rho {paw.probability_cap:g}, alpha {paw.selection_fraction:g}, "
         f"{paw.weight} lambda x {paw.coefficient:g}"
     ]
-    for key in FURTHER:
+    for key in ARM_KEYS:
         value = getattr(paw, key)
-        if value != getattr(usual, key):
+        if key not in ("loss", "weight") and value != getattr(usual, key):
             shown.append(f"{key} {str(value).lower()}")
     return f"{name} + PaW ({', '.join(shown)})"
 

@@ -11,11 +11,9 @@ from paw.text.dialogue import Serializer
 from paw.train.prediction.horizon import in_their_places, one_behind_the_other, reach
 from paw.train.prediction.share import PARTS, shares
 from paw.train.prediction.weight import random_signs
-from paw.types import Columns, Judgement, SampledAction, Target, Targets, Transition
+from paw.types import NO_ACTION, Columns, Judgement, SampledAction, Target, Targets, Transition
 
 TokenIds = tuple[int, ...]
-NOTHING = SampledAction((), (), None, finished=False)
-"""What stands before a target that is predicted without its action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def choose_targets(
 
     def target_of(i: int, j: int, token_ids: TokenIds) -> Target:
         """Of transition i, the one behind the action of transition j."""
-        action = transitions[j].action if paw.condition == "action" else NOTHING
+        action = transitions[j].action if paw.condition == "action" else NO_ACTION
         own = token_ids == transitions[j].next_observation_ids
         header = transitions[j].next_header_ids if own else headers.get(token_ids, ())
         scaffold = scaffold_before(action, header, serializer)
