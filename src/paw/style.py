@@ -5,9 +5,9 @@ the configuration's defaults take it from there: `paw.envs.style(name)`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 REASON = "First reason about the situation inside <think> </think>. Then give"
 
@@ -21,6 +21,23 @@ LINKS = frozenset((
 
 Found = tuple[str, int, int]
 """(class, first character, one past the last)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of an environment's own view of a turn, for people: `paw report` draws it."""
+
+    kind: Literal["facts", "items", "buttons", "passage"]
+    """facts: labels and texts; items: a list; passage: long texts under their labels"""
+    title: str
+    entries: tuple[tuple[str, str], ...]
+    """(label, text); a label may be empty"""
+    marks: tuple[tuple[int, int, int], ...] = ()
+    """(entry, first character, one past the last): what to mark in the texts"""
+
+
+Step = tuple[str, str]
+"""(what was seen, the command that was given then)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,9 @@ class Style:
     value, such as {"rollout": {"max_turns": 15}}. A card, a file or a flag goes before it."""
     wording: Wording = GAME
     """Classes of tokens and kinds of command, for `paw wm-eval` and `paw noise`."""
+    scene: Callable[[str, Sequence[Step], int], Sequence[Block]] | None = None
+    """(the task's instruction, all turns of an episode, which of them) -> what is seen at that turn
+    and what follows from the turns before it, from the texts alone; None: there is only the text"""
 
     def __post_init__(self) -> None:
         if not self.tags or not all(re.fullmatch(r"\w+", tag) for tag in self.tags):
