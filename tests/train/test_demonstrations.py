@@ -70,7 +70,7 @@ def file_of(folder: Path, trajectory: Trajectory) -> Path:
     nothing = 0 * flatten(groups)[1].rewards
     none = nothing > 0
     judgement = Judgement(nothing, None, nothing, none, none, nothing[:1], nothing, none.long())
-    rows = records(1, groups, judgement, Targets({}, 0.0))
+    rows = records(1, groups, judgement, Targets({}, 0.0), {})
     lines = [msgspec.json.encode(r) + b"\n" for r in rows]
     file = folder / "update-000001.jsonl.zst"
     file.write_bytes(zstandard.ZstdCompressor().compress(b"".join(lines)))

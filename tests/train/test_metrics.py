@@ -167,7 +167,7 @@ def test_selection_overlap():
 
 def test_records_say_what_was_decided_about_every_turn():
     _, _, judgement, targets = judged(PawConfig())
-    lines = records(3, groups(), judgement, targets)
+    lines = records(3, groups(), judgement, targets, {2: [-0.12345, -1, -2, -3, -4]})
     assert msgspec.json.decode(msgspec.json.encode(lines))  # JSON-able
     assert [(r.group, r.index, r.failure) for r in lines] == [
         (0, 0, None), (0, 1, None), (0, 2, "hang"), (1, 0, None),
@@ -180,5 +180,8 @@ def test_records_say_what_was_decided_about_every_turn():
     weights = [t.transition_weight for t in turns]
     assert weights == pytest.approx([0.125, 0, 0.125, 0, 0, 0])
     assert turns[2].target_ids == (9, 10, 11, 12, 13) and turns[2].num_cut_tokens == 2
+    assert (
+        turns[2].target_logprobs == (-0.1235, -1, -2, -3, -4) and turns[0].target_logprobs is None
+    )
     advantages = judgement.advantages.tolist()
     assert [t.advantage for t in turns if t.advantage is not None] == advantages

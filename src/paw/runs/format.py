@@ -59,6 +59,8 @@ class TurnRecord(msgspec.Struct, frozen=True, kw_only=True):
     """`paw.coefficient` x lambda_g / (G |S_g|), Eq. 11; 0 where nothing is predicted"""
     target_ids: tuple[int, ...] | None = None
     """[O] target tokens of the prediction"""
+    target_logprobs: tuple[float, ...] | None = None
+    """[O] at temperature 1, nats, before the optimizer step that learned from them"""
 
 
 class TrajectoryRecord(msgspec.Struct, frozen=True, kw_only=True):

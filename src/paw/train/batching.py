@@ -52,6 +52,8 @@ class Batch:
     """[T]"""
     target_roles: Tensor
     """[T] `Role` of each, on the CPU"""
+    samples: Sequence[TrainingSample]
+    """The rows"""
 
 
 def make_batch(
@@ -81,6 +83,7 @@ def make_batch(
         ),
         target_weights[targets],
         stream(samples, "roles")[targets],
+        samples,
     )
 
 

@@ -209,6 +209,7 @@ class Learner:
         prediction, prediction_sums = self.losses.prediction(logprobs[count:], batch.target_roles)
         policy_loss = objective.weighted_sum(policy, actions.weights)
         wm_loss = objective.weighted_sum(prediction, batch.target_weights.to(logprobs))
+        statistics.met.append((batch.samples, logprobs[count:].detach()))
         statistics.add(
             tokens=len(batch.packed.token_ids),
             computed=batch.packed.num_computed,

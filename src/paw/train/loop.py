@@ -24,13 +24,14 @@ from paw.errors import RunFailure
 from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
 from paw.runs.console import Progress, Say
-from paw.runs.header import first_exchange, training_header
+from paw.runs.header import training_header
 from paw.runs.health import health
 from paw.runs.interrupt import InterruptGuard
 from paw.runs.threads import ActingRate
 from paw.train import checkpoint
 from paw.train.batching import optimizer_steps
 from paw.train.diagnostics import before_learning, drift
+from paw.train.expected import expected
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
 from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
@@ -99,7 +100,7 @@ def train_update(session: Session, update: int) -> dict[str, Any]:
     with session.run.stage("act"):  # -> list[Group]
         groups = act(session, update)
     if update == session.first_update + 1:
-        say_first(session, groups)
+        session.say_first(groups)
     return learn_from(session, update, groups)
 
 
@@ -144,7 +145,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         with run.stage("diagnose"):
             diagnosed |= drift(policy, rows, scores, judgement, session.learner.limit.tokens)
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
-        run.save_trajectories(update, records(update, groups, judgement, targets))
+        met = expected(statistics.met)
+        run.save_trajectories(update, records(update, groups, judgement, targets, met))
     learned = learning_metrics(transitions, columns, judgement, targets, statistics)
     if learned["wm/nll"] is not None:  # of the targets that were trained on
         diagnosed.pop("wm/nll", None)
@@ -211,15 +213,6 @@ def learn(
         ) from error
     statistics.add(passes=config.optimizer.epochs)
     return statistics
-
-
-def say_first(session: Session, groups: list[Group]) -> None:
-    """Show the first prompt and response, as the policy read and wrote them."""
-    transitions = [x for g in groups for t in g.trajectories for x in t.transitions]
-    for first in transitions[:1]:
-        tokens = (first.context_ids, first.action.token_ids)
-        prompt, response = (str(session.tokenizer.decode(list(ids))) for ids in tokens)
-        session.say(first_exchange(prompt, response))
 
 
 def evaluate(session: Session, update: int) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from paw.runs.begun import as_begun
 from paw.runs.console import Say
 from paw.runs.format import MetricsRow
 from paw.runs.gguf import unpack
+from paw.runs.header import first_exchange
 from paw.runs.layout import newest_checkpoint, resolve_model, tokenizer_place, training_place
 from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
@@ -43,7 +44,7 @@ from paw.train.judge import Rules
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
 from paw.train.score import Scorer
-from paw.types import Task
+from paw.types import Group, Task
 
 
 @dataclass(slots=True)
@@ -84,6 +85,14 @@ class Session:
         arms of a paired comparison keep the same data order whatever else they draw."""
         seed = (self.run.config.run.seed * 1_000_003 + update) * 8 + stream
         return torch.Generator().manual_seed(seed)
+
+    def say_first(self, groups: Sequence[Group]) -> None:
+        """Show the first prompt and response, as the policy read and wrote them."""
+        transitions = [x for g in groups for t in g.trajectories for x in t.transitions]
+        for first in transitions[:1]:
+            tokens = (first.context_ids, first.action.token_ids)
+            prompt, response = (str(self.tokenizer.decode(list(ids))) for ids in tokens)
+            self.say(first_exchange(prompt, response))
 
     def close(self) -> None:
         """Close environments and sinks."""

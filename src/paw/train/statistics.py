@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from paw.train.expected import Met
+
 ROUNDING = 1e-5
 """Of a difference of two gradients, relative to them: a hundred units in fp32's last place."""
 
@@ -15,6 +17,8 @@ class Statistics:
 
     sums: dict[str, float | Tensor] = field(default_factory=dict)
     """By name; a tensor stays on its device until it is read."""
+    met: list[Met] = field(default_factory=list)
+    """Targets as the learner met them"""
 
     def add(self, **values: float | Tensor) -> None:
         """Add to the sums, in float64."""
@@ -24,8 +28,9 @@ class Statistics:
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def merge(self, other: "Statistics") -> None:
-        """Add another's sums."""
+        """Add another's."""
         self.add(**other.sums)
+        self.met += other.met
 
     def total(self, name: str) -> float:
         """The sum; 0 where nothing was added."""
