@@ -22,6 +22,7 @@ from paw.commands import (
     keys,
     noise,
     play,
+    report,
     retriever,
     train,
     wm_eval,
@@ -30,7 +31,8 @@ from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (
-    train, imitate, eval, compare, wm_eval, noise, play, check_env, retriever, doctor, data, keys,
+    train, imitate, eval, compare, report, wm_eval, noise, play, check_env, retriever, doctor, data,
+    keys,
 )  # fmt: skip
 """In the order of `paw --help`."""
 ON_DISK = (

@@ -47,13 +47,18 @@ ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in 
 """What may end a script element, or a line of one: escaped it is the same JSON."""
 
 
-def render(page: Page, chunks: Sequence[Chunk]) -> str:
-    """The page as one self-contained HTML file; `Episodes.chunk` counts `chunks` from 0."""
-    packed = "\n".join(
-        f'<script type="text/plain" id="chunk-{number}">{packed_chunk(chunk)}</script>'
-        for number, chunk in enumerate(chunks)
+def render(page: Page, packed: Sequence[str]) -> str:
+    """The page as one self-contained HTML file.
+
+    Args:
+        page: `Episodes.chunk` counts the chunks from 0.
+        packed: chunks, as `packed_chunk` gives them.
+    """
+    chunks = "\n".join(
+        f'<script type="text/plain" id="chunk-{number}">{chunk}</script>'
+        for number, chunk in enumerate(packed)
     )
-    return _filled(page, packed, connect="'none'")
+    return _filled(page, chunks, connect="'none'")
 
 
 def render_live(page: Page) -> str:

@@ -108,6 +108,9 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     update: int | None = None
     """None in a file of `paw eval`"""
+    model: str = ""
+    """Directory of the policy, in a file of `paw eval`"""
+    commit: str | None = None
     env: str = ""
     split: str = ""
     num_tasks: int = 0

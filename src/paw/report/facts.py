@@ -1,0 +1,79 @@
+"""What a run or an evaluation is, as lines of (what, value). Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from paw.runs.format import EnvironmentRecord, EvaluationRecord
+
+Facts = tuple[tuple[str, str], ...]
+Tables = Mapping[str, Mapping[str, Any]]
+"""A configuration as it stands in the file: one of another version may have other keys"""
+
+PREDICTION = ("coefficient", "loss", "probability_cap", "select", "selection_fraction", "weight",
+              "target", "condition", "schedule", "normalise", "dedup", "horizon", "random_sign",
+              "entropy")  # fmt: skip
+PACKAGES = ("paw-rl", "torch", "transformers")
+
+
+def predicts(tables: Tables) -> bool:
+    """Does the run train the next observation?"""
+    paw = tables.get("paw", {})
+    return bool(paw.get("enabled", True)) and paw.get("coefficient", 1.0) != 0
+
+
+def run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Facts:
+    """Of a run directory."""
+    return tuple((what, value) for what, value in _run_facts(tables, environment) if value)
+
+
+def _run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Iterator[tuple[str, str]]:
+    env, rollout, optimizer, run = (
+        tables.get(name, {}) for name in ("env", "rollout", "optimizer", "run")
+    )
+    yield "environment", _joined(env.get("name"), env.get("split"))
+    yield (
+        "model",
+        _joined(tables.get("model", {}).get("path"), tables.get("model", {}).get("dtype")),
+    )
+    yield "algorithm", _joined(tables.get("algorithm", {}).get("name"))
+    yield "prediction", _prediction(tables)
+    yield "context", _joined(rollout.get("context"), rollout.get("response_format"))
+    size = f"{rollout.get('groups')} x {rollout.get('group_size')} episodes an update"
+    yield "episodes", _joined(size, f"at most {rollout.get('max_turns')} turns")
+    yield "learning rate", _joined(optimizer.get("learning_rate"))
+    yield "seed", _joined(run.get("seed"))
+    if environment is None:
+        return
+    yield "commit", environment.commit or ""
+    versions = environment.versions
+    yield "versions", ", ".join(f"{p} {versions[p]}" for p in PACKAGES if versions.get(p))
+    machine = environment.gpu or environment.processor
+    yield "machine", _joined(machine, environment.cpus and f"{environment.cpus} cores")
+    yield "data", str(environment.data.get("data_dir") or "")
+    yield "data digest", str(environment.data.get("listing_sha256") or "")
+    yield "command", " ".join(environment.command)
+
+
+def evaluation_facts(record: EvaluationRecord) -> Facts:
+    """Of a file of `paw eval -o`."""
+    found = (
+        ("environment", _joined(record.env, record.split)),
+        ("model", record.model),
+        ("episodes", _joined(record.num_episodes, f"at most {record.max_turns} turns")),
+        ("temperature", _joined(record.temperature)),
+        ("context", _joined(record.context, record.response_format)),
+        ("seed", str(record.seed)),
+        ("commit", record.commit or ""),
+    )
+    return tuple((what, value) for what, value in found if value)
+
+
+def _prediction(tables: Tables) -> str:
+    if not predicts(tables):
+        return "off"
+    paw = tables.get("paw", {})
+    return ", ".join(f"{key} {paw[key]}" for key in PREDICTION if key in paw)
+
+
+def _joined(*values: object) -> str:
+    return ", ".join(str(value) for value in values if value not in (None, ""))
