@@ -47,7 +47,7 @@ def choose(rows: Sequence[Row], room: int) -> list[str]:
             room -= size
             for j in group:
                 kept[j] = ROOM if why == ROOM else BESIDE
-        if kept[i] == BESIDE:
+        if kept[i] == BESIDE and why != ROOM:
             kept[i] = why
     return kept
 

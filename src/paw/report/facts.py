@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from paw.config.tree import PawConfig
 from paw.runs.format import EnvironmentRecord, EvaluationRecord
 
 Facts = tuple[tuple[str, str], ...]
 Tables = Mapping[str, Mapping[str, Any]]
 """A configuration as it stands in the file: one of another version may have other keys"""
 
-PREDICTION = ("coefficient", "loss", "probability_cap", "select", "selection_fraction", "weight",
-              "target", "condition", "schedule", "normalise", "dedup", "horizon", "random_sign",
-              "entropy")  # fmt: skip
+PREDICTION = ("coefficient", "loss", "probability_cap", "selection_fraction", "weight")
+"""Keys of `[paw]` that are always told; the others where they are not the paper's."""
 PACKAGES = ("paw-rl", "torch", "transformers")
 
 
@@ -51,7 +51,7 @@ def _run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Iterato
     yield "machine", _joined(machine, environment.cpus and f"{environment.cpus} cores")
     yield "data", str(environment.data.get("data_dir") or "")
     yield "data digest", str(environment.data.get("listing_sha256") or "")
-    yield "command", " ".join(environment.command)
+    yield "command", " ".join(("paw", *environment.command[1:]))
 
 
 def evaluation_facts(record: EvaluationRecord) -> Facts:
@@ -71,8 +71,12 @@ def evaluation_facts(record: EvaluationRecord) -> Facts:
 def _prediction(tables: Tables) -> str:
     if not predicts(tables):
         return "off"
-    paw = tables.get("paw", {})
-    return ", ".join(f"{key} {paw[key]}" for key in PREDICTION if key in paw)
+    paw, usual = tables.get("paw", {}), PawConfig()
+    told = {key: value for key, value in paw.items() if key != "enabled"}
+    others = [key for key in told if key not in PREDICTION]
+    shown = [key for key in PREDICTION if key in told]
+    shown += [key for key in others if told[key] != getattr(usual, key, None)]
+    return ", ".join(f"{key} {told[key]}" for key in shown)
 
 
 def _joined(*values: object) -> str:

@@ -34,7 +34,8 @@ def material(paths: Sequence[Path]) -> Material:
     Raises:
         UserError: a path that is no run, evaluation, trajectory file or comparison.
     """
-    found = Material(" / ".join(path.resolve().name for path in paths))
+    names = _names(paths)
+    found = Material(" / ".join(names.values()))
     for path in paths:
         runs = sorted(path.glob("runs/*/seed-*/")) if path.is_dir() else []
         if (path / "compare.json").is_file() or (runs and not _is_run(path)):
@@ -45,13 +46,24 @@ def material(paths: Sequence[Path]) -> Material:
         elif _is_run(path) or path.suffix == ".json" or path.name.endswith(".jsonl.zst"):
             if not path.exists():
                 raise UserError(f"{path}: no such file or directory")
-            found.sources.append(Source(path, path.resolve().name))
+            found.sources.append(Source(path, names[path]))
         else:
             what = "no such file or directory" if not path.exists() else (
                 "no run directory, comparison, result of `paw eval -o` or trajectory file"
             )  # fmt: skip
             raise UserError(f"{path}: {what}")
     return found
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each: the last parts of its path, as many as tell them apart."""
+    parts = {path: path.resolve().parts for path in paths}
+    depth = 1
+    while True:
+        names = {path: "/".join(own[-depth:]) for path, own in parts.items()}
+        if len(set(names.values())) == len(names) or depth >= max(map(len, parts.values())):
+            return names
+        depth += 1
 
 
 def _is_run(path: Path) -> bool:
