@@ -3,7 +3,8 @@
     python examples/quickstart.py [--updates 80] [--seed 0] [--directory runs/quickstart]
 
 Both arms start from the policy that comes with the package, play the same tasks and are evaluated
-on the same 200 held-out games. Finished or interrupted arms are resumed, not repeated.
+on the same 200 held-out games. Finished or interrupted arms are resumed, not repeated. The end is
+a table, the curves, and a page that shows every token of every episode.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from paw import cli
 from paw.runs import read
 from paw.runs.console import Bar
 from paw.runs.format import EvaluationRecord, MetricsRow
@@ -49,8 +51,9 @@ def main() -> int:
     print(f"\ncurves       {picture}")
     for arm, run in runs.items():
         print(f"{arm:12} {run}  (metrics.jsonl, trajectories/, checkpoints/, eval/)")
-    print(f"took         {(time.time() - started) / 60:.1f} minutes")
-    return 0
+    print(f"took         {(time.time() - started) / 60:.1f} minutes\n")
+    page = options.directory / "report.html"
+    return cli.main(["report", *map(str, runs.values()), "-o", str(page)])
 
 
 def train_side_by_side(directory: Path, updates: int, seed: int) -> int:

@@ -59,6 +59,8 @@ RULES = [
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),
     Rule(r"\|\w+\|", not_run="names alternatives; each stands on its own page"),
     Rule(r"^paw retriever serve", not_run="serves until stopped; tests/envs start and stop one"),
+    Rule(r"^paw report --live", not_run="serves until stopped; tests/report start one"),
+    Rule(r"^paw report cmp", not_run="needs a comparison; tests/report have one"),
     Rule(r"--encoder", not_run="needs the model of the line before, a download"),
     Rule(r"^paw check-env guess", not_run="needs an installed package"),
     Rule(r"^paw play webshop", ALL, stdin=":q\n"),
@@ -75,7 +77,11 @@ RULES = [
 ]
 """The first rule that matches holds."""
 
-BEFORE = {"docs/evaluation.md": ["paw train"], "docs/world-model.md": ["paw train"]}
+BEFORE = {
+    "docs/evaluation.md": ["paw train"],
+    "docs/report.md": ["paw train"],
+    "docs/world-model.md": ["paw train"],
+}
 """What a page takes for granted."""
 
 COMMAND = re.compile(r"((?:[A-Z][A-Z_]*=\S+ )*)((?:paw|python|make|pytest|pip|hf|torchrun) .+)")

@@ -22,8 +22,8 @@ MEANINGS = {
         "`optimizer.epochs` mean over the passes"
     ),
     "policy/kl": (
-        "KL(old policy to current) while learning, before each optimizer step on its own mini- "
-        "batch, mean over action tokens"
+        "KL(old policy to current) while learning, before each optimizer step on its own "
+        "mini-batch, mean over action tokens"
     ),
     "policy/kl_zero_advantage": (
         "the same over tokens of groups whose trajectories all returned the same, where no task "
