@@ -16,6 +16,10 @@ from paw.runs.meanings import MEANINGS
 
 ROOM = 12_000_000
 """Bytes of the episodes of a page as they stand in it."""
+PROBES = 5
+"""Groups that are packed to see how large they get."""
+MARGIN = 1.2
+"""They may be smaller than others: what does not fit in the end is left out from the end."""
 
 
 @dataclass(slots=True)
@@ -93,7 +97,7 @@ def gather(found: Material, room: int = ROOM) -> tuple[Page, list[str]]:
     packed: list[str] = []
     for index, source in enumerate(found.sources):
         own = room // max(len(found.sources), 1)
-        kept = choose(source.rows, own)
+        kept = choose(source.rows, int(own / _packed_share(source, own)))
         numbers: dict[Group, int] = {}
         for group, chunk in source.chunks(source.groups(kept), index):
             text = packed_chunk(chunk)
@@ -103,6 +107,20 @@ def gather(found: Material, room: int = ROOM) -> tuple[Page, list[str]]:
                 packed.append(text)
         runs.append(source.run(kept, numbers, _left_out(source, kept, numbers)))
     return page(found, runs), packed
+
+
+def _packed_share(source: Source, room: int) -> float:
+    """Bytes of groups as they stand in a page, by those that were guessed: of a few, and more."""
+    kept = choose(source.rows, room)
+    groups = source.groups(kept)
+    few = list(dict.fromkeys(groups[:: max(1, len(groups) // (PROBES - 1))] + groups[-1:]))[:PROBES]
+    guessed = sum(
+        row.num_bytes
+        for row, place in zip(source.rows, source.places, strict=True)
+        if (place[0], row.group) in few
+    )
+    packed = sum(len(packed_chunk(chunk)) for _, chunk in source.chunks(few, 0))
+    return MARGIN * packed / guessed if guessed and packed else 1.0
 
 
 def page(found: Material, runs: Sequence[Run], live: bool = False) -> Page:
