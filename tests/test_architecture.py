@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 TREES = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 LEVEL = {
-    "__init__": 0, "types": 0, "errors": 0, "style": 0, "utf8": 0, "objective": 0,
+    "__init__": 0, "types": 0, "errors": 0, "style": 0, "utf8": 0, "visible": 0, "objective": 0,
     "config": 1, "envs": 1, "text": 1, "model": 1,
     "rollout": 2, "runs": 2, "evals": 3, "train": 4, "imitate": 5,
     "compare": 6, "report": 6, "integrations": 6, "commands": 7, "cli": 8, "__main__": 9,

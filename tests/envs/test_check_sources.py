@@ -7,6 +7,7 @@ import pytest
 from corridor import Corridor, Corridors, Guided, failures
 
 from paw.envs.check import check_environment, format_report
+from paw.style import Block, Style
 from paw.types import Task
 
 
@@ -122,3 +123,35 @@ def test_unpicklable_source():
     source = Guided()
     source.lock = threading.Lock()
     assert set(failures(source)) == {"pickling"}
+
+
+def doors(instruction, turns, index):
+    return [Block("facts", "Doors", (("Seen", turns[index][0]),), ((0, 0, 4),))]
+
+
+SCENES = {
+    "returns a <class 'str'> among its Blocks": lambda *_: "none",
+    "returns a <class 'NoneType'>, no sequence": lambda *_: None,
+    "is of kind 'table'": lambda *_: [Block("table", "Doors", ())],  # pyright: ignore
+    "is no (label, text)": lambda *_: [Block("facts", "Doors", (("Seen", 3),))],  # pyright: ignore
+    "the mark (0, 0, 400) lies outside": lambda *_: [
+        Block("facts", "Doors", (("Seen", "a door"),), ((0, 0, 400),))
+    ],
+    "the mark (1, 0, 1) lies outside": lambda *_: [
+        Block("facts", "Doors", (("Seen", "a door"),), ((1, 0, 1),))
+    ],
+    "IndexError": lambda instruction, turns, index: [turns[len(turns)]],
+}
+
+
+def test_a_scene_of_ones_own_is_drawn():
+    source = type("Source", (Corridors,), {"style": Style(scene=doors)})()
+    report = check_environment(source)
+    (detail,) = (check.detail for check in report.checks if check.name == "scene")
+    assert detail.startswith("drawn at ") and "scene" not in failures(source)
+
+
+@pytest.mark.parametrize("message", SCENES)
+def test_faults_of_scenes(message):
+    source = type("Source", (Corridors,), {"style": Style(scene=SCENES[message])})()
+    assert message in failures(source)["scene"]

@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 from paw.envs.base import Environment, Observation, TaskSource
 from paw.envs.expert import play_expert, takes
-from paw.envs.probe import Failure, Probe, RandomPlayer, Recording, bad_commands, expect, shorten
+from paw.envs.probe import (
+    Failure,
+    Probe,
+    RandomPlayer,
+    Recording,
+    bad_commands,
+    check_scene,
+    expect,
+    shorten,
+)
 from paw.types import Task
 
 RANDOM_TURNS = 30
@@ -301,6 +310,22 @@ def _check_imitation(probe: Probe) -> str:
     return f"the expert wins {won} of {len(probe.tasks)} episodes; {junk} of {turns} commands junk"
 
 
+def _check_scene(probe: Probe) -> str:
+    """What `paw report` draws, at every turn of the episodes played."""
+    scene = probe.source.style.scene
+    if scene is None:
+        return "there is none: `paw report` shows the texts"
+    drawn = turns = 0
+    for episode in _recorded(probe):
+        steps = [(o.text, c) for o, c in zip(episode.observations, episode.commands, strict=False)]
+        for i in range(len(steps)):
+            probe.doing = f"drawing turn {i + 1} of task {episode.task.id}"
+            blocks = scene(episode.task.instruction, steps, i)
+            check_scene(blocks, f"the scene of turn {i + 1} of task {episode.task.id}")
+            turns, drawn = turns + 1, drawn + bool(blocks)
+    return f"drawn at {drawn} of {turns} turns"
+
+
 def _begin(probe: Probe, task: Task) -> tuple[Environment, Observation]:
     env = probe.open(task)
     return env, probe.reset(env)
@@ -331,4 +356,5 @@ _CHECKS: dict[str, Callable[[Probe], str]] = {
     "max_return": _check_max_return,
     "bad commands": _check_bad_commands,
     "imitation": _check_imitation,
+    "scene": _check_scene,
 }

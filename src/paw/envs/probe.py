@@ -5,12 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import get_args, get_type_hints
 
 from paw.envs.base import Environment, Expert, Observation, StepResult, TaskSource
+from paw.style import Block
 from paw.types import Task
 
 _SAMPLE_TEXTS = ("red shoes", "the capital of France", "1")
 SLOT = re.compile(r"<(\w+)>")
+KINDS = get_args(get_type_hints(Block)["kind"])
 
 
 class Failure(Exception):
@@ -147,6 +150,23 @@ def _check_result(result: StepResult) -> None:
     else:
         expect(result.success is None, f"success is {result.success!r} before the end")
     expect(isinstance(result.info, Mapping), f"info is a {type(result.info)}, not a Mapping")
+
+
+def check_scene(blocks: object, what: str) -> None:
+    """Are these blocks that can be drawn? `what` made them."""
+    expect(isinstance(blocks, Sequence), f"{what} returns a {type(blocks)}, no sequence of Blocks")
+    for block in blocks if isinstance(blocks, Sequence) else ():
+        expect(isinstance(block, Block), f"{what} returns a {type(block)} among its Blocks")
+        expect(block.kind in KINDS, f"{what}: a Block is of kind {block.kind!r}, none of {KINDS}")
+        expect(isinstance(block.title, str), f"{what}: the title {block.title!r} is not a str")
+        for entry in block.entries:
+            pair = isinstance(entry, tuple) and [type(text) for text in entry] == [str, str]
+            expect(pair, f"{what}: the entry {shorten(str(entry))} is no (label, text)")
+        for entry, start, end in block.marks:
+            inside = 0 <= entry < len(block.entries) and (
+                0 <= start <= end <= len(block.entries[entry][1])
+            )
+            expect(inside, f"{what}: the mark {(entry, start, end)} lies outside the texts")
 
 
 def fill_slots(command: str, rng: Random) -> str:
