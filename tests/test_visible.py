@@ -1,11 +1,17 @@
 """No text of an environment or a model acts on a terminal."""
 
+import io
+import sys
+import types
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paw.cli import main
+from paw.envs.gym import GymSource
+from paw.errors import warn
 from paw.visible import HIDDEN, visible
 
 
@@ -37,3 +43,33 @@ def test_nothing_is_left_that_acts(text: str):
     assert not [c for c in shown if c not in "\n\t" and unicodedata.category(c) in HIDDEN]
     shown.encode()
     assert visible(shown) == shown
+
+
+class Shouting:
+    """A Gymnasium environment whose texts act on a terminal."""
+
+    def reset(self, **_: object) -> tuple[str, dict[str, object]]:
+        return "\x1b[2Ja room", {}
+
+    def step(self, _: str) -> tuple[str, float, bool, bool, dict[str, object]]:
+        return "gone\r\u202e", 0.0, True, False, {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_is_printed_of_an_environment(monkeypatch, capsys):
+    """`paw play` and `paw check-env` show its texts, and errors and warnings name its words."""
+    source = GymSource(Shouting, name="shouting", instruction="be \x1b[2J still.", split="train")
+    module = types.ModuleType("shouting")
+    monkeypatch.setattr(module, "make", lambda split="train": source, raising=False)
+    monkeypatch.setitem(sys.modules, "shouting", module)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("look\n"))
+    assert main(["play", "shouting:make"]) == 0
+    out = capsys.readouterr().out
+    assert "be ␛[2J still." in out and "␛[2Ja room" in out and "gone␍⟨U+202E⟩" in out
+    main(["check-env", "shouting:make", "--tasks", "1"])
+    main(["play", "shouting:\x1b[2J"])
+    warn("\x1b[2J")
+    captured = capsys.readouterr()
+    assert not set(out + captured.out + captured.err) & set("\x1b\r\u202e")

@@ -17,6 +17,7 @@ from paw.commands import (
     compare,
     data,
     doctor,
+    episodes,
     eval,
     imitate,
     keys,
@@ -31,8 +32,8 @@ from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (
-    train, imitate, eval, compare, report, wm_eval, noise, play, check_env, retriever, doctor, data,
-    keys,
+    train, imitate, eval, compare, report, episodes, wm_eval, noise, play, check_env, retriever,
+    doctor, data, keys,
 )  # fmt: skip
 """In the order of `paw --help`."""
 ON_DISK = (
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:
             raise UserError(_unexpected(known, unexpected[0]))
-        return known.run(known, keys) or 0
+        status = known.run(known, keys) or 0
+        print(end="", flush=True)  # a reader that has gone shows here, not at the interpreter's end
+        return status
     except UserError as error:
         return complain(error, 2)
     except RunFailure as error:

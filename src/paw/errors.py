@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+from paw.visible import visible
+
 
 class UserError(Exception):
     """Bad input: one line that says what, where and how to mend it. The command line exits 2."""
@@ -29,4 +31,4 @@ class RunFailure(Exception):
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    print(f"paw: warning: {message}", file=sys.stderr)
+    print(f"paw: warning: {visible(message)}", file=sys.stderr)

@@ -25,6 +25,12 @@ class _Symbols(dict[int, str]):
 _SYMBOLS = _Symbols()
 
 
+def in_ascii(text: str) -> str:
+    """The text in printable ASCII and line feeds, all else escaped: `\\x1b`."""
+    lines = text.encode("ascii", "backslashreplace").decode().split("\n")
+    return "\n".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in x) for x in lines)
+
+
 def visible(text: str) -> str:
     """The text with a visible symbol for each control, bidirectional and invisible character.
 

@@ -87,6 +87,23 @@ def test_scores_are_shown_where_they_say_more_than_success(capsys):
     assert "score" in out and "0.600" in out
 
 
+def test_no_name_or_reason_acts_on_a_terminal(capsys):
+    """An environment names its kinds, and its exceptions are the reasons."""
+    row = {
+        "num_episodes": 1, "success_rate": 0.0, "interval": (0.0, 0.5), "score_mean": None,
+        "turns_mean": 3.0, "valid_action_rate": 0.5, "prompt_limit_fraction": 0.0,
+        "prompt_cut_fraction": 0.0,
+    }  # fmt: skip
+    hostile = "\x1b[2Jwon\r\u202e"
+    print_evaluation(row | {
+        "env": "household", "split": "valid", "num_tasks": 2, "num_failures": 1, "seed": 0,
+        "failures": {hostile: 1}, "max_turns": 15, "temperature": 0.4, "model": hostile,
+        "by_kind": {hostile: row}, "source": {"note": hostile},
+    })  # fmt: skip
+    out = capsys.readouterr().out
+    assert out.count("␛[2Jwon␍⟨U+202E⟩") == 4 and not set(out) & set("\x1b\r\u202e")
+
+
 def test_a_checkpoint_and_its_episodes(server: ForkServer, policy: Path, tmp_path: Path):
     """The run keeps updates 2 and 4; both are found, a third is not. The episodes have the fields
     of the run's own trajectory files, and `paw imitate` would read them."""

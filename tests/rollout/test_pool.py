@@ -12,6 +12,7 @@ from fake_envs import LAST_TURN, Counting
 from paw.envs import make
 from paw.errors import UserError
 from paw.rollout.pool import EnvironmentPool, Failure
+from paw.rollout.worker import describe
 
 NAME = "fake_envs:Counting"
 NUM_SLOTS = 5
@@ -146,6 +147,11 @@ def test_exceptions_are_failures_in_this_process_too(healthy, fault, reason, wor
         assert shown.pop(1) == [*healthy[1][:3], Failure(reason)]
         assert shown == {slot: seen for slot, seen in healthy.items() if slot != 1}
         assert pool.num_restarts == 0
+
+
+def test_a_reason_can_be_written_down():
+    """In one line that UTF-8 holds: trajectory files and messages of the pool are UTF-8."""
+    assert describe(ValueError("half \ud83d\n a pair")) == r"ValueError: half \ud83d a pair"
 
 
 def test_an_answer_that_cannot_travel_is_a_failure(healthy):

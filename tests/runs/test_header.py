@@ -77,6 +77,11 @@ def test_a_long_prompt_is_cut_in_the_middle():
     assert shown[9] == "  ... 85 lines left out ..." and shown[8] == "  line 8"
 
 
+def test_what_would_act_on_a_terminal_is_escaped():
+    lines = first_exchange("a\rb\x1b[2J\u202e\u2028c\x0cd\ud800", "ok").splitlines()
+    assert lines[1] == r"  a\rb\x1b[2J\u202e\u2028c\x0cd\ud800"
+
+
 def test_a_short_prompt_stays_whole():
     lines = first_exchange("  a\n\nb", "").splitlines()
     assert lines == ["first prompt:", "    a", "", "  b", "first response:"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paw.errors import UserError, warn
+from paw.visible import visible
 
 if TYPE_CHECKING:
     from paw.config.read import Layer, Resolved
@@ -68,7 +69,7 @@ def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def complain(what: object, status: int) -> int:
     """One line on stderr; returns the exit status."""
-    print("paw:", " ".join(str(what).split()), file=sys.stderr)
+    print("paw:", visible(" ".join(str(what).split())), file=sys.stderr)
     return status
 
 

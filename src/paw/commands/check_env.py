@@ -4,6 +4,7 @@ import argparse
 
 from paw.commands.arguments import Declare, task_source, whole
 from paw.commands.play import OPTIONS
+from paw.visible import visible
 
 HELP = "does an environment keep the contract?"
 
@@ -21,5 +22,5 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.envs.check import check_environment, format_report
 
     report = check_environment(task_source(known, keys), num_tasks=known.tasks)
-    print(format_report(report))
+    print(visible(format_report(report)))
     return 0 if report.passed else 1

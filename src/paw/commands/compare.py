@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from paw.commands.arguments import Declare, complain, layers, telling, whole
 from paw.errors import UserError
+from paw.visible import visible
 
 if TYPE_CHECKING:
     from paw.config.tree import Config
@@ -154,7 +155,7 @@ def _show(story: Any, output: Path) -> None:
     from paw.compare.plots import draw
     from paw.compare.tell import as_terminal
 
-    print(as_terminal(story))
+    print(visible(as_terminal(story)))
     for file in draw(story, output):
         print(f"plot       {file}")
     print(f"results    {output / 'compare.md'}, compare.json, seeds.csv")

@@ -8,6 +8,7 @@ from typing import Any
 from paw.commands import frozen
 from paw.commands.arguments import Declare, warn_of_layers
 from paw.errors import UserError
+from paw.visible import visible
 
 HELP = "share of the gradient of each prediction loss that classes of tokens get"
 EXAMPLES = """\
@@ -91,6 +92,6 @@ def _print_shares(result: dict[str, Any]) -> None:
         cells = [f"{row['tokens']:,}"]
         cells += [frozen.percent(row[f"{loss}_fraction"]) for loss in LOSSES]
         cells.append(frozen.number(row["mean_probability"]))
-        print(f"  {name:24}" + "".join(f"{cell:>12}" for cell in cells))
+        print(f"  {visible(name):24}" + "".join(f"{cell:>12}" for cell in cells))
     if not any(row["cmae_fraction"] for row in classes.values()):
         print("no token has p <= rho: clipped MAE has no gradient here")

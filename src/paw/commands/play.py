@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from paw.commands.arguments import SEED, Declare, configuration, take_split, task_source
 from paw.errors import UserError
+from paw.visible import visible
 
 if TYPE_CHECKING:
     from paw.types import Transition
@@ -122,5 +123,6 @@ def _show(text: str) -> None:
     """Print, with words whole at a terminal's margin."""
     from paw.envs.play import wrap
 
+    text = visible(text)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     print(wrap(text, width) if width else text, flush=True)

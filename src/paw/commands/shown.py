@@ -4,6 +4,7 @@ import textwrap
 from typing import Any
 
 from paw import envs
+from paw.visible import visible
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
@@ -11,15 +12,17 @@ def print_evaluation(result: dict[str, Any]) -> None:
     reported so, as the mean over kinds; what failed, and what the prompt limit cut."""
     style = envs.style(result["env"])
     played = result["num_episodes"] + result["num_failures"]
-    print(
+    _say(
         f"{result['env']} {result['split']}: {_selection(result, played)}, at most "
         f"{result['max_turns']} turns, temperature {_temperature(result)}, seed {result['seed']}"
     )
     served = f" at {result['api_host']}, agent {result['agent']}" if "agent" in result else ""
     served += f", {result['shots']} example" if result.get("shots") else ""
-    print(f"model   {result['model']}{served}")
+    _say(f"model   {result['model']}{served}")
     if shown := _facts(result["source"]):
-        print(textwrap.fill(shown, 100, initial_indent="data    ", subsequent_indent=" " * 8))
+        _say(
+            textwrap.fill(visible(shown), 100, initial_indent="data    ", subsequent_indent=" " * 8)
+        )
     order = list(result["source"].get("data_sets", {}))
     kinds = sorted(result["by_kind"], key=lambda k: order.index(k) if k in order else -1)
     rows = {kind: result["by_kind"][kind] for kind in kinds}
@@ -27,29 +30,34 @@ def print_evaluation(result: dict[str, Any]) -> None:
     scored |= style.score_name is not None and result["score_mean"] is not None
     head = f"  {style.score_name or 'score':>5}" if scored else ""
     head = f"{style.rate_name:>8}  {'95 % interval':16}{head}"
-    print(f"  {'':32}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
+    _say(f"  {'':32}{head}  {'turns':>5}  {'valid':>6}  {'n':>6}")
     if len(rows) > 1:
         rows[f"all {style.tasks_name}"] = result
     for kind, row in rows.items():
         means = f"{row['turns_mean']:5.1f}  {row['valid_action_rate']:6.1%}"
-        print(f"  {kind:32}{_row(row, scored)}  {means}  {row['num_episodes']:6,}")
+        _say(f"  {kind:32}{_row(row, scored)}  {means}  {row['num_episodes']:6,}")
     if style.average_over and len(result["by_kind"]) > 1:
         _print_average(result, style.average_over, scored)
     if result["num_failures"]:
-        print(f"{result['num_failures']} of {played} episodes failed and do not count:")
+        _say(f"{result['num_failures']} of {played} episodes failed and do not count:")
         for reason, count in result["failures"].items():
-            print(f"  {count} x {reason}")
+            _say(f"  {count} x {reason}")
     if share := result.get("response_cut_fraction"):
-        print(
+        _say(
             f"rollout.max_response_tokens = {result['max_response_tokens']} cut {share:.1%} of the "
             "responses" + (", reasoning counted" if served else "") + ": raise it"
         )
     ended, cut = result["prompt_limit_fraction"], result["prompt_cut_fraction"]
     if ended or cut:
-        print(
+        _say(
             f"rollout.max_prompt_tokens = {result['max_prompt_tokens']} ended {ended:.1%} of the "
             f"episodes and cut {cut:.1%} of the prompts: raise it"
         )
+
+
+def _say(text: str) -> None:
+    """Kinds of task, reasons of failures and names of models are texts of others."""
+    print(visible(text))
 
 
 def _selection(result: dict[str, Any], played: int) -> str:
@@ -83,13 +91,13 @@ def _print_average(result: dict[str, Any], kinds: str, scored: bool) -> None:
     """The mean over kinds (data sets, for one), and those that are not in it."""
     average, source = result["macro_average"], result["source"]
     name = f"average of {average['num_kinds']} {kinds}"
-    print(f"  {name:32}{_row(average, scored)}")
+    _say(f"  {name:32}{_row(average, scored)}")
     played = [kind for kind, row in result["by_kind"].items() if row["num_episodes"]]
     left = [name for name in source.get("data_sets", {}) if name not in played]
     missing = source.get("missing_data_sets", [])
     for names, why in ((left, "not played"), (missing, "missing, no question file in the folder")):
         if names:
-            print(f"  {why}: {', '.join(names)}")
+            _say(f"  {why}: {', '.join(names)}")
 
 
 def _facts(source: dict[str, Any]) -> str:

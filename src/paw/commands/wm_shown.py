@@ -3,6 +3,7 @@
 from typing import Any
 
 from paw.commands.frozen import number, percent
+from paw.visible import visible
 
 PARTS = {
     "all": "all",
@@ -97,9 +98,12 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 
 def _row(name: str, *cells: str) -> None:
-    print(f"  {name:28}" + "".join(f"{cell:>11}" for cell in cells))
+    print(f"  {visible(name):28}" + "".join(f"{cell:>11}" for cell in cells))
 
 
 def _line(name: str, *cells: str, width: int = 28) -> None:
     widths = (9, 13, 16, 19, 9)
-    print(f"  {name:{width}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    print(
+        f"  {visible(name):{width}}"
+        + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+    )

@@ -144,8 +144,9 @@ class Host:
 
 
 def describe(error: BaseException) -> str:
-    """`TypeName: message`, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """`TypeName: message`, in one line that UTF-8 can hold."""
+    line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def _checked(value: Any, kind: type[T]) -> T:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from paw.runs.health import HealthLines
+from paw.visible import in_ascii
 
 Progress = Callable[[int, dict[str, Any]], None]
 """Called after each update or step with its number and metrics; a `Bar` is one."""
@@ -89,7 +90,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Show lines above the bar."""
-        tqdm.write(_ascii(text), file=sys.stderr)
+        tqdm.write(in_ascii(text), file=sys.stderr)
 
     def _parts(self) -> list[str]:
         """Pace, what is left, numbers; what matters first."""
@@ -183,9 +184,3 @@ def duration(seconds: float) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _ascii(text: str) -> str:
-    """Without letters and control characters that a terminal or a log may take amiss."""
-    lines = text.encode("ascii", "backslashreplace").decode().split("\n")
-    return "\n".join("".join(c if c.isprintable() else ascii(c)[1:-1] for c in x) for x in lines)

@@ -10,6 +10,7 @@ from paw.config.tree import Config, ModelConfig, PawConfig
 from paw.model.policy import Policy
 from paw.runs.facts import commit
 from paw.runs.layout import ARM_KEYS, adapter_base
+from paw.visible import in_ascii
 
 EXCHANGE_LINES = 20
 """Lines of the first prompt; of a longer one the middle is left out."""
@@ -124,9 +125,8 @@ def _model(path: str, policy: Policy) -> str:
 
 def _shortened(text: str) -> list[str]:
     """Lines of at most `WIDTH`, indented; the middle of many is left out."""
-    lines = [
-        "  " + part for line in text.splitlines() for part in textwrap.wrap(line, WIDTH - 2) or [""]
-    ]
+    shown = in_ascii(text).splitlines()
+    lines = ["  " + part for line in shown for part in textwrap.wrap(line, WIDTH - 2) or [""]]
     if len(lines) > EXCHANGE_LINES:
         half = (EXCHANGE_LINES - 1) // 2
         left = len(lines) - 2 * half

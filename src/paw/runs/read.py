@@ -64,7 +64,7 @@ def trajectories(place: str | Path, update: int | None = None) -> list[Trajector
     file = trajectory_file(place, update)
     try:
         lines = _decompressed(file.read_bytes()).splitlines()
-        return [msgspec.json.decode(utf8(line), type=TrajectoryRecord) for line in lines]
+        return [_decoded(utf8(line), TrajectoryRecord) for line in lines]
     except msgspec.ValidationError as error:
         raise UserError(f"{str(file)!r}: not a run's trajectory file: {error}") from error
     except (OSError, ValueError, zstandard.ZstdError) as error:
@@ -80,12 +80,33 @@ def trajectory_file(place: str | Path, update: int | None = None) -> Path:
     file = Path(place)
     if not file.is_dir():
         return file
-    name = "update-*" if update is None else name_of(update)
-    found = sorted((file / "trajectories").glob(f"{name}.jsonl.zst"))
+    found = trajectory_files(file)
+    if update is None:
+        return found[-1]
+    for kept in found:
+        if kept.name == f"{name_of(update)}.jsonl.zst":
+            return kept
+    updates = [int(kept.name[7:13]) for kept in found]
+    raise UserError(
+        f"{place}: no trajectories of update {update} there; kept are {len(updates)} updates from "
+        f"{updates[0]} to {updates[-1]}, the nearest {min(updates, key=lambda u: abs(u - update))}"
+    )
+
+
+def trajectory_files(directory: str | Path) -> list[Path]:
+    """The trajectory files of a run, oldest first; at least one.
+
+    Raises:
+        UserError: the run has none.
+    """
+    name = "update-" + "[0-9]" * 6
+    found = sorted((Path(directory) / "trajectories").glob(f"{name}.jsonl.zst"))
     if not found:
-        what = "" if update is None else f" of update {update}"
-        raise UserError(f"{place}: no trajectories{what} there")
-    return found[-1]
+        raise UserError(
+            f"{directory}: no trajectories there: it is no run, or one that has kept none yet "
+            "(run.save_trajectories_every)"
+        )
+    return found
 
 
 def evaluations(directory: str | Path) -> list[EvaluationRecord]:
@@ -119,11 +140,23 @@ def config(directory: str | Path) -> Config:
 
 def _record(file: Path, kind: type[Record]) -> Record:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return _decoded(file.read_bytes(), kind)
     except msgspec.ValidationError as error:
         raise UserError(f"{file}: not what a run writes there: {error}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: cannot read it: {error}") from error
+
+
+def _decoded(data: bytes, kind: type[Record]) -> Record:
+    """JSON as `kind`. Half a surrogate pair, which another program may have escaped and no UTF-8
+    can hold, is read as "?"."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        whole = json.dumps(json.loads(data), ensure_ascii=False).encode("utf-8", "replace")
+        return msgspec.json.decode(whole, type=kind)
 
 
 def _decompressed(data: bytes) -> bytes:
