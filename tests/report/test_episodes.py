@@ -109,7 +109,17 @@ def test_scene_sees_the_whole_episode() -> None:
 
     turns = (turn(observation="a", command="x"), turn(observation="b", command="y"))
     found = episodes_of([record(0, 0, *turns)], {0: 0}, Setting(Style(scene=scene)))[0]
-    assert found.turns[1].scene[0].entries == (("steps", "[('a', 'x'), ('b', 'y')]"), ("at", "1"))
+    assert found.turns[1].scene[0].entries == (
+        ("steps", "[('a', 'x'), ('b', 'y'), ('n', '')]"), ("at", "1"),
+    )  # fmt: skip
+
+
+def test_a_scene_that_breaks_leaves_the_text() -> None:
+    def scene(instruction: str, steps: object, at: int) -> tuple[Block, ...]:
+        raise ZeroDivisionError
+
+    found = episodes_of([record(0, 0, turn())], {0: 0}, Setting(Style(scene=scene)))[0]
+    assert found.turns[0].scene == () and found.turns[0].observation == "o"
 
 
 def test_surprise_is_the_mean_over_all_target_tokens() -> None:

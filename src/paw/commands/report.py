@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from paw.commands.arguments import Declare
-from paw.errors import UserError
+from paw.errors import UserError, warn
+from paw.visible import visible
 
 HELP = "runs, evaluations or a comparison as one page for the browser"
 
@@ -39,9 +40,9 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     every = sum(len(run.episodes.chunk) for run in page.runs)
     for source in found.sources:
         for problem in source.problems:
-            print(f"paw: warning: {source.name}: {problem}", flush=True)
+            warn(f"{source.name}: {problem}")
     print(f"runs       {len(page.runs)}, {every:,} episodes, {kept:,} of them whole")
-    print(f"report     {output}  ({len(text) / 1e6:.1f} MB; open it in a browser)")
+    print(f"report     {visible(str(output))}  ({len(text) / 1e6:.1f} MB; open it in a browser)")
     return 0
 
 

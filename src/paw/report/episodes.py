@@ -49,6 +49,8 @@ def episodes_of(
     for place, row in wanted.items():
         record = records[place]
         steps = [(turn.observation, turn.command) for turn in record.turns]
+        if record.turns and record.turns[-1].next_observation is not None:
+            steps.append((record.turns[-1].next_observation, ""))  # what the end looks like
         turns = tuple(
             _turn(turn, _scene(record, steps, at, setting), whole, setting)
             for at, turn in enumerate(record.turns)
@@ -128,7 +130,10 @@ def _scene(
     record: TrajectoryRecord, steps: Sequence[Step], at: int, setting: Setting
 ) -> tuple[Block, ...]:
     scene = setting.style.scene
-    return () if scene is None else tuple(scene(record.task.instruction, steps, at))
+    try:
+        return () if scene is None else tuple(scene(record.task.instruction, steps, at))
+    except Exception:  # somebody else's code on somebody else's texts: the texts are shown anyway
+        return ()
 
 
 def _loss(turn: TurnRecord, setting: Setting) -> float | None:
