@@ -70,7 +70,7 @@
     const p = (value) => (value == null ? "–" : value.toFixed(3));
     return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Differences to the baseline" }, h("table", { class: "plain verdicts" },
       h("caption", {}, `Differences to ${PAW.short(data.baseline ?? "the baseline", 60)}, points of success. p: exact sign flip.`),
-      h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col", class: ["arm", "metric", "verdict"].includes(name) ? "" : "number" }, name)))),
       h("tbody", {}, data.comparisons.map((one) => h("tr", {},
         h("th", { scope: "row" }, h("i", { class: `swatch ${hueOf(one.arm)}` }), PAW.short(one.arm, 60)), h("td", {}, PAW.short(one.metric, 60)),
         h("td", { class: "number" }, PAW.number(one.num_pairs)),

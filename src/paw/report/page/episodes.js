@@ -88,8 +88,7 @@
       h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Episodes" },
         h("table", { class: "plain episodes" }, h("thead", {}, head), body)),
       pages,
-      PAW.page.runs.filter((run) => run.left_out).map((run) =>
-        h("p", { class: "dim" }, PAW.page.runs.length > 1 ? `${run.name}: ` : "", PAW.short(run.left_out, 600))));
+      ...[PAW.leftOut()].flat());
 
     function sort(name) {
       const now = PAW.state().sort;

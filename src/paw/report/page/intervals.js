@@ -26,16 +26,17 @@
         svg("line", { class: x === 0 && axis.zero ? "zero" : "grid", x1: at(x), x2: at(x), y1: 0, y2: "100%" }));
 
     const track = (row) => {
+      const middle = row.dots?.length ? "34%" : "50%";
       const picture = svg("svg", { class: `track ${row.hue ?? "hue-0"}`, "aria-hidden": "true" }, grid());
       if (row.low != null && row.high != null) {
         const clip = (value) => Math.min(Math.max(value, axis.low), axis.high);
-        picture.append(svg("line", { class: "range", x1: at(clip(row.low)), x2: at(clip(row.high)), y1: "50%", y2: "50%" }));
+        picture.append(svg("line", { class: "range", x1: at(clip(row.low)), x2: at(clip(row.high)), y1: middle, y2: middle }));
       }
       for (const dot of row.dots ?? []) {
-        picture.append(svg("circle", { class: "seed", cx: at(dot.value), cy: "50%", r: 3.5 }, svg("title", {}, dot.title)));
+        picture.append(svg("circle", { class: "seed", cx: at(dot.value), cy: "78%", r: 3 }, svg("title", {}, dot.title)));
       }
       if (row.value != null) {
-        picture.append(svg("circle", { class: "point", cx: at(row.value), cy: "50%", r: 5 }));
+        picture.append(svg("circle", { class: "point", cx: at(row.value), cy: middle, r: 5 }));
       }
       return picture;
     };

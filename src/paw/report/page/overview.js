@@ -47,12 +47,18 @@
         h("tbody", {}, rows)));
     const reasons = runs.filter((run) => run.reason).map((run) => h("div", { class: "reason" },
       h("b", {}, PAW.short(run.name, 80), " "), PAW.prose(run.reason, "prose inline")));
-    const partly = runs.filter((run) => run.left_out).map((run) =>
-      h("p", { class: "dim" }, runs.length > 1 ? `${run.name}: ` : "", PAW.short(run.left_out, 600)));
     return h("section", { class: "panel", "aria-labelledby": "facts-title" },
       h("h2", { id: "facts-title" }, runs.length > 1 ? "Runs" : "Run"),
-      table, reasons, list, partly);
+      table, reasons, list, PAW.leftOut());
   }
+
+  /** What was left out of the page, and by what rule. */
+  PAW.leftOut = () => {
+    const runs = PAW.page.runs.filter((run) => run.left_out);
+    const lines = runs.map((run) =>
+      h("p", { class: "dim" }, PAW.page.runs.length > 1 ? `${PAW.short(run.name, 60)}: ` : "", PAW.short(run.left_out, 600)));
+    return runs.length < 3 ? lines : h("details", {}, h("summary", {}, `Episodes left out of ${PAW.count(runs.length)} runs`), lines);
+  };
 
   PAW.lineOf = (run) => PAW.lines().find((line) => line.runs.includes(run));
 
@@ -93,7 +99,8 @@
   }
 
   function success(runs) {
-    const evaluated = runs.filter((run) => run.evaluations.some(all));
+    const order = PAW.lines().flatMap((line) => line.runs); // arms together
+    const evaluated = order.filter((run) => runs.includes(run) && run.evaluations.some(all));
     if (!evaluated.length) return null;
     const last = (run) => run.evaluations.findLast(all);
     const axis = { low: 0, high: 1, shown: share };
@@ -109,16 +116,18 @@
         PAW.intervals(rowsOf(one, PAW.lineOf(run).hue), axis, "Success by kind of task"), failures(one) ?? "");
     };
     const choice = evaluated.length > 1
-      ? h("label", { class: "bar" }, "By kind: ", h("select", { onchange: (event) => show(evaluated[event.target.selectedIndex]) },
+      ? h("label", { class: "bar" }, "By kind of ", h("select", { onchange: (event) => show(evaluated[event.target.selectedIndex]) },
         evaluated.map((run) => h("option", {}, PAW.short(run.name, 60)))))
       : null;
     show(evaluated[0]);
-    const curve = history(runs);
+    const several = evaluated.length > 1;
+    const curve = PAW.page.comparison ? null : history(runs); // arms have theirs among the curves
+    const chart = curve && [h("p", { class: "dim" }, "Evaluations by update, all tasks"), curve];
     return h("section", { class: "panel", "aria-labelledby": "success-title" },
       h("h2", { id: "success-title" }, "Success"),
       h("div", { class: "columns" },
-        h("div", {}, evaluated.length > 1 ? PAW.intervals(each, axis, "Success of each run") : null, choice, body),
-        curve ? h("div", {}, h("p", { class: "dim" }, "Evaluations by update, all tasks"), curve) : null));
+        several ? h("div", {}, PAW.intervals(each, axis, "Success of each run"), chart) : h("div", {}, body),
+        several ? h("div", {}, choice, body) : chart && h("div", {}, chart)));
   }
 
   PAW.views = { overview: { title: "Overview" } };

@@ -56,14 +56,14 @@
     box.replaceChildren(
       h("div", { class: "bar" }, h("p", { role: "status" }, told),
         first < length ? h("button", { type: "button", onclick: () => document.getElementById("first-difference").scrollIntoView({ block: "center" }) }, "show it") : null),
-      PAW.legend(contexts[0].run, "entropy"),
+      PAW.legend((contexts.find(({ run }) => run.probability_cap != null) ?? contexts[0]).run, "entropy"),
       h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Two episodes beside each other" },
         h("table", { class: "plain pair" },
           h("caption", { class: "visually-hidden" }, "Two episodes, a row a turn"),
           h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "turn"), h("th", { scope: "col" }, head(a)), h("th", { scope: "col" }, head(b)))),
           h("tbody", {},
             Array.from({ length }, (_, i) => h("tr", { id: i === first ? "first-difference" : null, class: i === first ? "first" : i > first ? "after" : "" },
-              h("th", { scope: "row" }, String(i + 1), i === first ? h("div", { class: "badge warn" }, "first difference") : null),
+              h("th", { scope: "row" }, String(i + 1), i === first ? h("div", { class: "badge warn" }, "differs") : null),
               side(a, left, i, contexts[0]), side(b, right, i, contexts[1])))))),
       panel);
     box.dataset.ready = "yes";
@@ -84,7 +84,7 @@
       node.append(h("p", { class: "dim" }, asked
         ? "This page holds no other whole episode of the same task. Give `paw report` two runs, or a run with more updates saved."
         : "No task was kept twice: there is nothing to set beside each other."));
-      if (!groups.length || !asked) return node;
+      return node;
     }
     const cross = (rows) => (new Set(rows.map((row) => row.run)).size > 1 ? 0 : new Set(rows.map((row) => row.update)).size > 1 ? 1 : 2);
     groups.sort((a, b) => cross(a) - cross(b));

@@ -49,7 +49,7 @@ PAW.count = (number) => number.toLocaleString("en-US");
 /** A number for reading: three digits; null is a dash. */
 PAW.number = (value, digits = 3) => {
   if (value == null) return "–";
-  if (Number.isInteger(value)) return PAW.count(value);
+  if (Number.isInteger(value)) return PAW.count(value).replace("-", "−");
   const size = Math.abs(value);
   if (size >= 1e7 || size < 1e-4) return value.toExponential(digits - 1).replace("-", "−");
   if (size >= 1000) return PAW.count(Math.round(value)).replace("-", "−");
