@@ -72,7 +72,7 @@ def test_filters_and_order(show: Show) -> None:
     assert tab.locator("tbody a").count() == 0  # what is not in the page has no link
     assert tab.locator("tbody tr").first.locator(".c-why").inner_text() == "left out"
     tabs.go(tab, "view=episodes&run=0&sort=-nll")  # 2.5, 0.75, the two of 0.5, then the unknown one
-    tab.wait_for_function("document.querySelector('.c-group + .c-kind')")
+    tab.locator("th[aria-sort=descending]").wait_for()
     assert tabs.rows(tab)[:2] == ["1 0.1", "1 0.0"]
     assert tabs.rows(tab)[-1] == "2 0.0"
     tab.get_by_role("button", name="return").click()

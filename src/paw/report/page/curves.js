@@ -137,10 +137,12 @@
         grid.replaceChildren(...nodes);
       }
       for (const node of nodes) if (node.box.querySelector(".uplot")) node.box.draw();
-      const none = measured.length ? "No metric has this name." : "No update has been made: no curves yet.";
-      absent.textContent = !list.length
-        ? none
-        : empty.length ? `Never measured: ${PAW.show(empty.join(", "))}.` : "";
+      const made = PAW.page.runs.some((run) => run.metrics.update?.length);
+      absent.textContent = [
+        !made ? "No update has been made: no curves yet." : null,
+        measured.length && !list.length ? "No metric has this name." : null,
+        empty.length ? `Never measured: ${PAW.show(empty.join(", "))}.` : null,
+      ].filter(Boolean).join(" ");
     }
 
     const search = h("input", {
