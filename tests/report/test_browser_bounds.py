@@ -80,6 +80,8 @@ def test_hostile_texts_are_shown_and_not_run(show: Show) -> None:
         tabs.go(tab, state)
         tab.locator("main").get_by_text("unpacking").wait_for(state="detached")
         tab.locator("main").get_by_text("window.struck").first.wait_for(state="attached")
+        if tab.get_by_label("Which metrics").count():
+            tab.get_by_label("Which metrics").select_option(label="all metrics")
         tab.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
         tab.wait_for_timeout(50)
         assert tab.evaluate("window.struck") is None, state

@@ -77,12 +77,13 @@
   }
 
   PAW.episodeView = (root, state) => {
-    const row = PAW.row(PAW.whole(state.run) ?? 0, PAW.whole(state.episode));
+    const find = () => PAW.row(PAW.whole(state.run) ?? 0, PAW.whole(state.episode));
+    let row = find();
     if (!row || !row.kept) {
       root.replaceChildren(row ? header(row, null, state) : h("h1", {}, "No such episode"),
         h("p", {}, row ? "This episode was left out of the page: only its row is known." : "The address names an episode that this page has not."),
         row && state.side === "group" ? PAW.groupTable(row) : "");
-      return row ? { keys: keysOf(row, () => null) } : {};
+      return { refresh: () => find()?.kept && PAW.remount(), keys: row ? keysOf(row, () => null) : {} };
     }
     const run = PAW.page.runs[row.run];
     let episode = null;
@@ -169,7 +170,11 @@
     };
     return {
       update: (now) => { if (episode && PAW.whole(now.turn) && state.side !== "group") to(PAW.whole(now.turn)); },
-      refresh: () => load(false).catch(PAW.complain),
+      refresh: () => {
+        row = find();
+        if (row?.kept) load(false).catch(PAW.complain);
+        else PAW.remount();
+      },
       keys: { ...keysOf(row, step), t: () => episode?.turns.some((turn) => turn.scene.length) && plain(), e: () => { set.by = set.by === "entropy" ? "advantage" : "entropy"; if (episode) redraw(); } },
     };
   };

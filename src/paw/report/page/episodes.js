@@ -8,12 +8,13 @@
   function cells(row, names) {
     const link = (text) => (row.kept ? h("a", { href: PAW.linkOf(row) }, text) : text);
     const made = {
-      run: () => PAW.short(PAW.page.runs[row.run].name, 40),
+      run: () => [h("i", { class: `swatch ${PAW.lineOf(PAW.page.runs[row.run]).hue}` }), PAW.short(PAW.page.runs[row.run].name, 60)],
       update: () => PAW.number(row.update),
       group: () => `${row.group}.${row.index}`,
       kind: () => PAW.short(row.task.kind, 60),
-      task: () => link(PAW.short(row.task.instruction || row.task.id || "(no name)", 140)),
-      result: () => h("span", { class: `result ${PAW.result(row).replace(" ", "-")}`, title: row.failure && PAW.short(row.failure, 300) }, PAW.result(row)),
+      task: () => [link(PAW.short(row.task.instruction || row.task.id || "(no name)", 140)),
+        row.failure == null ? null : h("div", { class: "dim" }, PAW.short(row.failure, 140))],
+      result: () => h("span", { class: `result ${PAW.result(row).replace(" ", "-")}` }, PAW.result(row)),
       return: () => PAW.number(row.return),
       turns: () => PAW.number(row.turns),
       valid: () => PAW.percent(row.valid),
@@ -22,8 +23,11 @@
       why: () => (row.kept ? PAW.short(row.why || "kept", 40) : "left out"),
     };
     return names.map((name) =>
-      h("td", { class: `${PAW.columns[name].number ? "number " : ""}c-${name}` }, made[name]()));
+      h("td", { class: `${PAW.columns[name].number ? "number " : ""}c-${name}`, title: named[name]?.(row) }, made[name]()));
   }
+
+  // Names that may be cut in their cells.
+  const named = { run: (row) => PAW.page.runs[row.run].name, kind: (row) => row.task.kind };
 
   /** Columns that say something here. */
   function columns() {
@@ -130,8 +134,16 @@
       PAW.order = rows;
       const count = Math.ceil(rows.length / PAGE);
       const page = Math.min((PAW.whole(now.page) ?? 1) - 1, Math.max(count - 1, 0));
+      const at = body.querySelector("[aria-current]")?.dataset.place;
+      const focused = body.contains(document.activeElement);
+      const restore = () => {
+        const node = body.querySelector(`[data-place="${at}"]`);
+        node?.setAttribute("aria-current", "true");
+        if (focused) node?.focus({ preventScroll: true });
+      };
       body.replaceChildren(...rows.slice(page * PAGE, (page + 1) * PAGE).map((row, i) =>
         h("tr", { data: { place: page * PAGE + i }, tabindex: -1, class: row.kept ? "kept" : "left" }, cells(row, names))));
+      if (at) restore();
       const total = PAW.rows().reduce((sum, list) => sum + list.length, 0);
       const kept = rows.filter((row) => row.kept).length;
       told.textContent = total

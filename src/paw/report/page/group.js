@@ -4,7 +4,7 @@
 
   function head(row, chosen, weight) {
     const name = `index ${row.index}`;
-    return h("th", { scope: "col", class: row === chosen ? "chosen" : "" },
+    return h("th", { scope: "col", class: row.row === chosen.row ? "chosen" : "" },
       row.kept ? h("a", { href: PAW.linkOf(row) }, name) : h("span", {}, name), " ",
       h("span", { class: `result ${PAW.result(row).replace(" ", "-")}` }, PAW.result(row)),
       h("div", { class: "dim" }, `return ${PAW.number(row.return)} · ${PAW.many(row.turns, "turn")}`),

@@ -14,6 +14,8 @@
   let view = {};
   let mounted = null;
   let help = null;
+  const scrolls = new Map(); // of views, for the way back
+  history.scrollRestoration = "manual";
 
   PAW.complain = (error) => {
     const text = `This could not be shown: ${error.message}`;
@@ -42,8 +44,10 @@
       view.update?.(state);
       return;
     }
-    const moved = mounted != null;
+    const before = mounted;
+    if (before) scrolls.set(before, scrollY);
     mounted = key;
+    const label = document.activeElement?.getAttribute("aria-label");
     try {
       view = PAW.views[name].render(root, state) ?? {};
     } catch (error) {
@@ -52,11 +56,19 @@
       PAW.complain(error);
       throw error;
     }
-    if (moved && !PAW.whole(state.turn)) {
-      scrollTo(0, 0);
-      if (!root.contains(document.activeElement)) root.focus({ preventScroll: true });
+    if (before && before !== key && !PAW.whole(state.turn)) {
+      const inside = name === "compare" && before.startsWith("compare"); // another pair
+      scrollTo(0, inside ? scrollY : key === "episodes" ? scrolls.get(key) ?? 0 : 0);
+      const same = label && root.querySelector(`[aria-label="${CSS.escape(label)}"]`);
+      if (!root.contains(document.activeElement)) (same || root).focus({ preventScroll: true });
     }
     PAW.say(PAW.views[name].title);
+  };
+
+  /** Makes the view anew. */
+  PAW.remount = () => {
+    mounted = null;
+    PAW.render();
   };
 
   PAW.refresh = () => {

@@ -1,6 +1,8 @@
 // Overview: what the runs are, what is odd about them, success with its intervals, curves.
 (() => {
   const { h } = PAW;
+  const MOST = 12; // odd things at once
+  let chosen = ""; // whose success is shown by kind; stays while a live page grows
 
   const span = (odd) =>
     odd.first == null ? "" : odd.last == null || odd.last === odd.first
@@ -10,16 +12,19 @@
     const several = runs.length > 1;
     const all = runs.flatMap((run) => run.odd.map((odd) => ({ run, odd })));
     if (!all.length) return null;
+    const one = ({ run, odd }) => h("li", {},
+      h(odd.metric ? "button" : "span", {
+        type: odd.metric ? "button" : null, class: "oddity", title: odd.metric,
+        onclick: () => odd.metric && show(odd.metric),
+      },
+      several ? h("b", {}, PAW.short(run.name, 60), ": ") : null,
+      PAW.short(odd.text, 300),
+      span(odd) && !odd.text.includes("update") ? h("span", { class: "dim" }, ` ${span(odd)}`) : null));
+    const rest = all.slice(MOST);
     return h("section", { class: "panel odd", "aria-labelledby": "odd-title" },
       h("h2", { id: "odd-title" }, "What is odd"),
-      h("ul", {}, all.map(({ run, odd }) => h("li", {},
-        h(odd.metric ? "button" : "span", {
-          type: odd.metric ? "button" : null, class: "oddity", title: odd.metric,
-          onclick: () => odd.metric && show(odd.metric),
-        },
-        several ? h("b", {}, PAW.short(run.name, 60), ": ") : null,
-        PAW.short(odd.text, 300),
-        span(odd) && !odd.text.includes("update") ? h("span", { class: "dim" }, ` ${span(odd)}`) : null)))));
+      h("ul", {}, all.slice(0, MOST).map(one)),
+      rest.length ? h("details", {}, h("summary", {}, `${PAW.count(rest.length)} more`), h("ul", {}, rest.map(one))) : null);
   }
 
   const STATES = { finished: "good", unfinished: "warn", failed: "bad", empty: "warn" };
@@ -108,6 +113,7 @@
     const body = h("div", {});
     const show = (run) => {
       const one = last(run);
+      chosen = run.name;
       const played = [
         one.update == null ? null : `update ${one.update}`, `split ${one.split}`,
         one.temperature == null ? null : `temperature ${PAW.number(one.temperature)}`,
@@ -117,9 +123,9 @@
     };
     const choice = evaluated.length > 1
       ? h("label", { class: "bar" }, "By kind of ", h("select", { onchange: (event) => show(evaluated[event.target.selectedIndex]) },
-        evaluated.map((run) => h("option", {}, PAW.short(run.name, 60)))))
+        evaluated.map((run) => h("option", { selected: run.name === chosen }, PAW.short(run.name, 60)))))
       : null;
-    show(evaluated[0]);
+    show(evaluated.find((run) => run.name === chosen) ?? evaluated[0]);
     const several = evaluated.length > 1;
     const curve = PAW.page.comparison ? null : history(runs); // arms have theirs among the curves
     const chart = curve && [h("p", { class: "dim" }, "Evaluations by update, all tasks"), curve];

@@ -25,7 +25,9 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value == null || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "data") Object.assign(node.dataset, value);
+    else if (name === "data") {
+      for (const [key, text] of Object.entries(value)) node.dataset[key] = PAW.show(text);
+    }
     else if (name === "href" && !String(value).startsWith("#")) throw Error(`a link to ${value}`);
     else node.setAttribute(name, value === true ? "" : PAW.show(value));
   }
@@ -49,6 +51,7 @@ PAW.count = (number) => number.toLocaleString("en-US");
 /** A number for reading: three digits; null is a dash. */
 PAW.number = (value, digits = 3) => {
   if (value == null) return "–";
+  if (value === 0) return "0"; // not −0
   if (Number.isInteger(value)) return PAW.count(value).replace("-", "−");
   const size = Math.abs(value);
   if (size >= 1e7 || size < 1e-4) return value.toExponential(digits - 1).replace("-", "−");

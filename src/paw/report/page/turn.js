@@ -41,7 +41,7 @@
   /** What the prediction's loss makes of this transition, in a line. */
   function learning(turn, run) {
     if (turn.next_observation == null) return "";
-    if (run.probability_cap == null && !turn.selected) return "nothing is predicted in this run";
+    if (run.loss == null && !turn.selected) return "nothing is predicted in this run";
     if (!turn.selected && !turn.weight) return "not selected: nothing is learned from it";
     const parts = [turn.selected ? "selected" : "not selected"];
     parts.push(turn.weight ? `weight ${PAW.number(turn.weight)}` : "weight 0: nothing is learned from it");
