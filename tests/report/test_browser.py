@@ -30,7 +30,7 @@ def test_overview_says_what_the_runs_are(show: Show) -> None:
     assert tab.locator('[data-metric="tokens/sampled"]').count() == 0
     tab.fill("#metric-search", "sampled")
     chart = tab.locator('[data-metric="tokens/sampled"]')
-    assert "200" in chart.locator(".values").inner_text()
+    chart.locator(".values").get_by_text("200").wait_for()
 
 
 def test_what_is_odd_leads_to_its_curve(show: Show) -> None:
@@ -44,6 +44,7 @@ def test_what_is_odd_leads_to_its_curve(show: Show) -> None:
 def test_values_under_the_pointer_are_those_of_one_update_in_all_charts(show: Show) -> None:
     tab = show(pages.usual(), viewport={"width": 1280, "height": 2000})
     plot = tab.locator('[data-metric="rollout/success_rate"] .u-over')
+    tab.locator('[data-metric="policy/kl"] .u-over').wait_for()
     box = plot.bounding_box()
     tab.mouse.move(box["x"] + 2, box["y"] + 20)
     for metric, value in (("rollout/success_rate", "25.0 %"), ("policy/kl", "0.001")):

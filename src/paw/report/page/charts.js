@@ -100,7 +100,11 @@
       const grid = PAW.colour("line");
       const text = PAW.colour("dim");
       const hidden = { show: true, width: 0, points: { show: false }, stroke: "transparent" };
-      const few = now.xs.length < 2;
+      const [only] = now.xs;
+      // Of one value, and of none, uPlot would choose from 0 to 100.
+      const flat = (_, low, high) =>
+        low == null ? [0, 1] : low < high ? uPlot.rangeNum(low, high, 0.1, true)
+          : [low - Math.abs(low) / 10, high + (Math.abs(high) / 10 || 1)];
       return {
         width: Math.max(plot.clientWidth, 100),
         height: HEIGHT,
@@ -113,8 +117,8 @@
           points: { size: 6 },
         },
         scales: {
-          x: { time: false, ...(few ? { range: [now.xs[0] - 1, now.xs[0] + 1] } : {}) },
-          y: { distr: now.log ? 3 : 1 },
+          x: { time: false, ...(now.xs.length === 1 ? { range: [only - 1, only + 1] } : {}) },
+          y: now.log ? { distr: 3 } : { range: flat },
         },
         axes: [
           axis(grid, text, {

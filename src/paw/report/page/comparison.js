@@ -66,10 +66,10 @@
   }
 
   function verdicts(data) {
-    const heads = ["arm", "metric", "pairs", "difference", "95 % interval", "p", "Holm p", "verdict", "pairs needed"];
+    const heads = ["arm", "metric", "pairs", "difference", "95 % interval", "p", "Holm p", "verdict", "pairs needed", "won by it alone", "by the baseline alone"];
     const p = (value) => (value == null ? "–" : value.toFixed(3));
     return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Differences to the baseline" }, h("table", { class: "plain verdicts" },
-      h("caption", {}, `Differences to ${PAW.short(data.baseline ?? "the baseline", 60)}, points of success. p: exact sign flip.`),
+      h("caption", {}, `Differences to ${PAW.short(data.baseline ?? "the baseline", 60)}, points of success. p: exact sign flip. Won: episodes of the panel.`),
       h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col", class: ["arm", "metric", "verdict"].includes(name) ? "" : "number" }, name)))),
       h("tbody", {}, data.comparisons.map((one) => h("tr", {},
         h("th", { scope: "row" }, h("i", { class: `swatch ${hueOf(one.arm)}` }), PAW.short(one.arm, 60)), h("td", {}, PAW.short(one.metric, 60)),
@@ -77,7 +77,8 @@
         h("td", { class: "number" }, one.mean_difference == null ? "–" : points(one.mean_difference)),
         h("td", { class: "number" }, one.interval ? `${points(one.interval[0])} to ${points(one.interval[1])}` : "–"),
         h("td", { class: "number" }, p(one.p_value)), h("td", { class: "number" }, p(one.holm_p_value)),
-        h("td", {}, one.verdict ?? "none: fewer than six pairs"), h("td", { class: "number" }, PAW.number(one.pairs_needed)))))));
+        h("td", {}, one.verdict ?? "none: fewer than six pairs"), h("td", { class: "number" }, PAW.number(one.pairs_needed)),
+        h("td", { class: "number" }, PAW.number(one.panel?.arm_only)), h("td", { class: "number" }, PAW.number(one.panel?.baseline_only)))))));
   }
 
   function absent(data) {

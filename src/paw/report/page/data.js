@@ -20,6 +20,7 @@
       if (!response.ok) throw Error(`the server has no chunk ${number} (${response.status})`);
       return response.json();
     }
+    if (!globalThis.DecompressionStream) throw Error("this browser has no DecompressionStream: a newer one unpacks episodes");
     const text = document.getElementById(`chunk-${number}`).textContent;
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));

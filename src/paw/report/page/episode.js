@@ -45,7 +45,7 @@
     const node = h("section", { class: `turn ${turn.valid ? "" : "refused"}`, id: `turn-${number + 1}`, tabindex: -1, "aria-label": `Turn ${number + 1}` },
       h("div", { class: "turn-head" },
         h("a", { class: "turn-number", href: PAW.linkOf(row, { turn: number + 1 }), "aria-label": `Turn ${number + 1}` }, String(number + 1)),
-        h("code", { class: "command" }, PAW.short(turn.command, 200) || "(no command)"),
+        h("h2", { class: "command" }, PAW.short(turn.command, 200) || "(no command)"),
         PAW.turnMarks(turn),
         turn.advantage != null ? h("span", { class: "dim" }, `A ${PAW.number(turn.advantage)}`) : null));
     const body = h("div", { class: "turn-slot" });

@@ -17,7 +17,8 @@
   PAW.live = async (told) => {
     for (;;) {
       try {
-        if (await ask()) PAW.refresh();
+        // Nobody looks at a hidden page.
+        if (!document.hidden && (await ask())) PAW.refresh();
         told(`live · ${new Date().toLocaleTimeString()}`);
       } catch (error) {
         told(`no answer from the server: ${error.message}`, true);

@@ -37,6 +37,7 @@
     const key = PAW.views[name].key?.(state) ?? name;
     if (name === "episodes" && state.episode == null) PAW.lastTable = PAW.link(state);
     for (const link of top.querySelectorAll("nav a")) {
+      if (link.dataset.view === "episodes") link.setAttribute("href", PAW.lastTable ?? "#view=episodes");
       if (link.dataset.view === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }

@@ -46,11 +46,11 @@
       h("th", { scope: "row" }, h("i", { class: `swatch ${PAW.lineOf(run).hue}` }), PAW.short(run.name, 80)),
       h("td", {}, stateOf(run)),
       different.map((name) => h("td", {}, PAW.short(values(name)[number], 200)))));
-    const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Runs" },
+    const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of runs" },
       h("table", { class: "plain" },
         h("thead", {}, h("tr", {}, ["run", "state", ...different].map((name) => h("th", { scope: "col" }, PAW.short(name, 80))))),
         h("tbody", {}, rows)));
-    const reasons = runs.filter((run) => run.reason).map((run) => h("div", { class: "reason" },
+    const reasons = runs.filter((run) => run.reason).map((run) => h("div", { class: `reason ${run.state}` },
       h("b", {}, PAW.short(run.name, 80), " "), PAW.prose(run.reason, "prose inline")));
     return h("section", { class: "panel", "aria-labelledby": "facts-title" },
       h("h2", { id: "facts-title" }, runs.length > 1 ? "Runs" : "Run"),
@@ -148,6 +148,7 @@
       if (!runs.length) top.replaceChildren(h("p", {}, "There are no runs here."));
     };
     fillTop();
+    curves.hidden = PAW.page.runs.length > 0 && PAW.page.runs.every((run) => run.source === "evaluation");
     root.replaceChildren(h("h1", { class: "visually-hidden" }, "Overview"), top, curves);
     const { metric } = PAW.state();
     if (metric) curves.showMetric(metric);

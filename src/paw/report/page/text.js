@@ -19,7 +19,13 @@ PAW.show = (text) =>
 
 /** The first characters of a text; how many there are more is said. */
 PAW.short = (text, most = 160) =>
-  text.length > most ? `${text.slice(0, most)}… (${PAW.count(text.length)} characters)` : text;
+  text.length > most ? `${whole(text.slice(0, most))}… (${PAW.count(text.length)} characters)` : text;
+
+// A cut text that does not end within a pair of surrogates.
+function whole(part) {
+  const last = part.charCodeAt(part.length - 1);
+  return last >= 0xd800 && last < 0xdc00 && part.length > 1 ? part.slice(0, -1) : part;
+}
 
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -78,12 +84,9 @@ PAW.prose = (text, className = "prose") => {
   let shown = 0;
   const more = PAW.h("button", { type: "button", class: "quiet" });
   const next = (size) => {
-    const part = text.slice(shown, shown + size);
-    // Not through the middle of a pair of surrogates.
-    const last = part.charCodeAt(part.length - 1);
-    const whole = last >= 0xd800 && last < 0xdc00 && part.length > 1 ? part.slice(0, -1) : part;
-    more.before(PAW.show(whole));
-    shown += whole.length;
+    const part = shown + size < text.length ? whole(text.slice(shown, shown + size)) : text.slice(shown);
+    more.before(PAW.show(part));
+    shown += part.length;
     more.textContent = `${PAW.count(text.length - shown)} more characters`;
     more.hidden = shown >= text.length;
   };

@@ -34,8 +34,16 @@
   const squeezed = (text) => text.replace(/\s+/g, "").toLowerCase();
 
   /** Is what was learned the beginning of what was seen? With a placebo it is not. */
+  // A token that holds a part of a character's bytes reads �.
   function same(target, observation) {
-    return squeezed(observation).startsWith(squeezed(target.text.join("")));
+    const seen = squeezed(observation);
+    let at = 0;
+    return squeezed(target.text.join("")).split(/\ufffd+/).every((piece, i) => {
+      const found = seen.indexOf(piece, at);
+      const near = found >= 0 && found - at <= (i ? 16 : 0);
+      at = found + piece.length;
+      return near;
+    });
   }
 
   /** What the prediction's loss makes of this transition, in a line. */
@@ -51,7 +59,8 @@
       const clipped = known.filter((logprob) => PAW.clipped(run, Math.exp(logprob))).length;
       parts.push(`${clipped} of ${PAW.many(known.length, "token")} clipped`);
     }
-    if (turn.target && !known.length) parts.push("p of its tokens was not kept");
+    if (!turn.target) parts.push("its tokens were not kept");
+    else if (!known.length) parts.push("p of its tokens was not kept");
     return parts.join(" · ");
   }
 
@@ -65,7 +74,7 @@
     turn.notes.map((note) => badge(PAW.short(note, 200), "warn")),
   ];
 
-  const part = (title, ...body) => h("div", { class: "part" }, h("h4", {}, title), body);
+  const part = (title, ...body) => h("div", { class: "part" }, h("h3", {}, title), body);
 
   /** What follows an action: the target's tokens where they were kept, else the text. */
   PAW.nextOf = (turn, context) => {
