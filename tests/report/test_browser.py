@@ -53,6 +53,23 @@ def test_values_under_the_pointer_are_those_of_one_update_in_all_charts(show: Sh
         assert value in values.inner_text()
 
 
+def test_controls_of_the_curves(show: Show) -> None:
+    tab = show(pages.usual(), viewport={"width": 1280, "height": 2000})
+    values = tab.locator('[data-metric="rollout/success_rate"] .values')
+    values.get_by_text("50.0 %").first.wait_for()
+    tab.locator(".range input").fill("0.5")
+    # 0.25, then (0.5 x 0.5 x 0.25 + 0.5 x 0.5) / (0.5 x 0.5 + 0.5) = 0.3125 / 0.75 = 0.41667
+    values.get_by_text("41.7 %").first.wait_for()
+    tab.get_by_label("log").check()
+    for key in tab.locator("button.key").all():
+        key.click()
+    assert values.inner_text() == "last"
+    tab.get_by_label("Which metrics").select_option(label="policy")
+    assert tab.locator(".charts .card").count() == 1
+    tab.fill("#metric-search", "no such metric")
+    tab.get_by_text("No metric has this name").wait_for()
+
+
 # ------------------------------------------------------------------------------- episodes
 
 

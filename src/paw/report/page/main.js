@@ -91,16 +91,17 @@
     const { page } = PAW;
     document.title = PAW.show(PAW.short(page.title, 120));
     const told = h("span", { class: "dim live", hidden: !page.live });
-    const dark = h("button", { type: "button", class: "quiet", "aria-label": "Light or dark",
+    const dark = h("button", { type: "button", class: "quiet", title: "light, dark, or as the system has it",
       onclick: () => {
-        const next = THEMES[(THEMES.indexOf(dark.textContent) + 1) % THEMES.length];
-        theme(next);
-        dark.textContent = next;
+        choose(THEMES[(THEMES.indexOf(dark.textContent) + 1) % THEMES.length]);
         PAW.refresh();
       } });
-    const chosen = THEMES.includes(stored()) ? stored() : "auto";
-    theme(chosen);
-    dark.textContent = chosen;
+    const choose = (name) => {
+      theme(name);
+      dark.textContent = name;
+      dark.setAttribute("aria-label", `Light or dark: ${name}`);
+    };
+    choose(THEMES.includes(stored()) ? stored() : "auto");
     const links = Object.entries(PAW.views).map(([name, { title }]) => h("a", { href: `#view=${name}`, data: { view: name } }, title));
     top.replaceChildren(
       h("div", { class: "title" }, h("b", {}, PAW.short(page.title, 120)), " ", h("span", { class: "dim" }, `paw ${PAW.short(page.version, 40)}`)),
