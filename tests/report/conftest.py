@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tabs import Show
 
 from paw.report.data import Chunk, Page
-from paw.report.page import render
+from report.pages import html
+from report.tabs import Show
 
 CHROMIUM = (
     os.environ.get("PAW_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -36,7 +36,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Show]:
 
     def open_page(made: tuple[Page, Sequence[Chunk]] | str, state: str = "", **options: Any) -> Any:
         file = tmp_path / "report.html"
-        text = made if isinstance(made, str) else render(*made)
+        text = made if isinstance(made, str) else html(*made)
         file.write_text(text, encoding="utf-8")
         context = browser.new_context(offline=True, **options)
         contexts.append(context)

@@ -15,9 +15,15 @@ from paw.report.data import (
     Tokens,
     Turn,
 )
+from paw.report.page import packed_chunk, render
 from paw.style import Block
 
 RHO = 0.2
+
+
+def html(page: Page, chunks: Sequence[Chunk]) -> str:
+    """As `paw report` writes it."""
+    return render(page, [packed_chunk(chunk) for chunk in chunks])
 
 
 def tokens(text: str, **more: object) -> Tokens:

@@ -2,12 +2,11 @@
 
 import math
 
-import pages
 import pytest
-import tabs
-from tabs import Show
 
 from paw.report.data import Chunk
+from report import pages, tabs
+from report.tabs import Show
 
 pytestmark = pytest.mark.browser
 

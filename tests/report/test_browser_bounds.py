@@ -7,14 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
-import pages
 import pytest
-import tabs
-from tabs import Show
 
 from paw.report.data import Chunk, Evaluation, Kind, Oddity, Page, Task, Tokens
-from paw.report.page import encoded, render, render_live
+from paw.report.page import encoded, render_live
 from paw.style import Block
+from report import pages, tabs
+from report.tabs import Show
 
 pytestmark = pytest.mark.browser
 
@@ -227,7 +226,7 @@ def test_a_long_run_is_small_and_stays_packed(show: Show) -> None:
         name: tuple(dice.random() for _ in range(150)) for name in names
     }
     made = pages.page(pages.run(metrics=metrics, episodes=pages.columns(rows), updates=150))
-    text = render(made, chunks)
+    text = pages.html(made, chunks)
     assert len(text.encode()) < 15e6
     tab = show(text, "view=episodes")
     assert "19,200 of 19,200 episodes, 320 kept" in tab.locator(".told").inner_text()

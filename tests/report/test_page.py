@@ -7,10 +7,9 @@ import re
 import zlib
 from importlib.resources import files
 
-import pages
-
 from paw.report.data import Chunk
-from paw.report.page import SCRIPTS, render, render_live
+from paw.report.page import SCRIPTS, render_live
+from report import pages
 
 
 def element(text: str, name: str) -> str:
@@ -21,7 +20,7 @@ def element(text: str, name: str) -> str:
 
 def test_data_and_chunks_are_read_back() -> None:
     page, chunks = pages.usual()
-    text = render(page, chunks)
+    text = pages.html(page, chunks)
     assert json.loads(element(text, "page"))["runs"][0]["episodes"]["return"][3] == 7.5
     packed = base64.b64decode(element(text, "chunk-1"))
     chunk = json.loads(zlib.decompress(packed, wbits=-15))
@@ -30,7 +29,7 @@ def test_data_and_chunks_are_read_back() -> None:
 
 def test_no_text_of_the_data_leaves_its_element() -> None:
     bad = "</script><script>x()</script><!-- {{script}} {{chunks}} &lt;\u2028\u2029 \\1 \\g<0>"
-    text = render(pages.page(pages.run(name=bad), title=bad), [])
+    text = pages.html(pages.page(pages.run(name=bad), title=bad), [])
     assert json.loads(element(text, "page"))["runs"][0]["name"] == bad
     assert not set("<>&\u2028\u2029") & set(element(text, "page"))
     assert text.count("<script") == text.count("</script>") == 2
@@ -40,7 +39,7 @@ def test_no_text_of_the_data_leaves_its_element() -> None:
 def test_half_a_surrogate_pair_is_kept() -> None:
     turn = pages.turn(then="odd \ud83d end")
     chunk = Chunk(run=0, episodes=(pages.episode(0, turn),))
-    text = render(pages.page(pages.run(name="\udfff")), [chunk])
+    text = pages.html(pages.page(pages.run(name="\udfff")), [chunk])
     assert json.loads(element(text, "page"))["runs"][0]["name"] == "\udfff"
     inside = json.loads(zlib.decompress(base64.b64decode(element(text, "chunk-0")), wbits=-15))
     assert inside["episodes"][0]["turns"][0]["next_observation"] == "odd \ud83d end"
@@ -48,7 +47,7 @@ def test_half_a_surrogate_pair_is_kept() -> None:
 
 def test_the_policy_names_the_script_and_the_style_alone() -> None:
     page, chunks = pages.usual()
-    for text, connect in ((render(page, chunks), "'none'"), (render_live(page), "'self'")):
+    for text, connect in ((pages.html(page, chunks), "'none'"), (render_live(page), "'self'")):
         found = re.search(r'Content-Security-Policy" content="(.*?)"', text)
         assert found
         policy = dict(part.split(" ", 1) for part in found[1].split("; "))
