@@ -151,7 +151,9 @@ def test_links_and_back(show: Show) -> None:
     tab.get_by_text("This episode was left out of the page").wait_for()
     tabs.go(tab, "run=7&view=episodes&episode=99")
     tab.get_by_text("No such episode").wait_for()
-    tabs.go(tab, "view=nonsense&turn=x")
+    tabs.go(tab, "view=episodes&sort=toString")
+    tab.locator("table.episodes").wait_for()
+    tabs.go(tab, "view=constructor&turn=x")
     tab.get_by_text("Curves").wait_for()
 
 

@@ -5,6 +5,8 @@
 
   PAW.load = (page) => {
     if (page.format !== FORMAT) throw Error(`data of format ${page.format}; this page reads ${FORMAT}`);
+    // A metric may be called like something that every object has.
+    for (const names of [page.metrics, ...page.runs.map((run) => run.metrics)]) Object.setPrototypeOf(names, null);
     PAW.page = page;
     PAW.table = null;
     chunks.clear();

@@ -3,6 +3,10 @@
   const { h } = PAW;
   const PAGE = 100; // rows
 
+  const WHY = {
+    beside: "its group has one that was chosen", room: "there was room for it",
+    "": "only this row is in the page", "most surprising": "the highest nll of its update",
+  };
   const results = ["success", "no success", "failed"];
 
   function cells(row, names) {
@@ -20,7 +24,7 @@
       valid: () => PAW.percent(row.valid),
       nll: () => PAW.number(row.nll),
       advantage: () => PAW.number(row.advantage),
-      why: () => (row.kept ? PAW.short(row.why || "kept", 40) : "left out"),
+      why: () => h("span", { title: WHY[row.why] }, row.kept ? PAW.short(row.why || "kept", 40) : "left out"),
     };
     return names.map((name) =>
       h("td", { class: `${PAW.columns[name].number ? "number " : ""}c-${name}`, title: named[name]?.(row) }, made[name]()));

@@ -40,8 +40,8 @@
       (!sought.length || hits?.has(row) || matches(row, sought));
     const rows = PAW.rows().flat().filter(passes);
     const name = (state.sort ?? "").replace(/^-/, "");
+    if (!Object.hasOwn(PAW.columns, name)) return rows;
     const column = PAW.columns[name];
-    if (!column) return rows;
     const sign = state.sort.startsWith("-") ? -1 : 1;
     const keys = new Map(rows.map((row) => [row, column.value(row)]));
     const compare = (a, b) => {

@@ -29,7 +29,7 @@
     try { localStorage.setItem("paw-theme", name); } catch { /* a page from a file may not keep anything */ }
   }
 
-  function nameOf(state) { return PAW.views[state.view] ? state.view : "overview"; }
+  function nameOf(state) { return Object.hasOwn(PAW.views, state.view ?? "") ? state.view : "overview"; }
 
   PAW.render = () => {
     const state = PAW.state();

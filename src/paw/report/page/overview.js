@@ -46,7 +46,7 @@
       h("th", { scope: "row" }, h("i", { class: `swatch ${PAW.lineOf(run).hue}` }), PAW.short(run.name, 80)),
       h("td", {}, stateOf(run)),
       different.map((name) => h("td", {}, PAW.short(values(name)[number], 200)))));
-    const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of runs" },
+    const table = h("div", { class: "scroll runs", tabindex: 0, role: "region", "aria-label": "Table of runs" },
       h("table", { class: "plain" },
         h("thead", {}, h("tr", {}, ["run", "state", ...different].map((name) => h("th", { scope: "col" }, PAW.short(name, 80))))),
         h("tbody", {}, rows)));
