@@ -50,7 +50,8 @@ def hostile() -> tuple[Page, list[Chunk]]:
              Kind(kind=BAD, success=0.5, low=0.4, high=0.6, episodes=9))  # fmt: skip
     run = pages.run(
         name=BAD, state="failed", reason=BAD, facts=((BAD, BAD),), left_out=BAD, arm=BAD, seed=0,
-        odd=(Oddity(text=BAD, metric=BAD),), metrics={"update": (1, 2), BAD: (1.0, 2.0), "constructor": (1.0, 2.0)},
+        odd=(Oddity(text=BAD, metric=BAD),),
+        metrics={"update": (1, 2), BAD: (1.0, 2.0), "constructor": (1.0, 2.0)},
         tasks=(Task(id=BAD, kind=BAD, instruction=BAD),), episodes=pages.columns(rows),
         evaluations=(Evaluation(update=1, split=BAD, temperature=1.0, kinds=kinds,
                                 failures={BAD: 2}),),
