@@ -17,8 +17,8 @@
   }
 
   const DRAW = {
-    facts: (entries, text) => h("dl", { class: "facts" }, entries.map(([label], i) => h("div", {}, h("dt", {}, PAW.short(label, 200)), h("dd", {}, text(i))))),
-    items: (entries, text) => h("ul", {}, entries.map(([label], i) => h("li", {}, label ? h("b", {}, PAW.short(label, 200), " ") : null, text(i)))),
+    facts: (entries, text) => h("dl", { class: "facts" }, entries.map(([label, value], i) => h("div", { class: value.length > 30 ? "wide" : "" }, h("dt", {}, PAW.short(label, 200)), h("dd", {}, text(i))))),
+    items: (entries, text) => h("ul", { class: entries.every(([label, value]) => label.length + value.length < 24) ? "short" : "" }, entries.map(([label], i) => h("li", {}, label ? h("b", {}, PAW.short(label, 200), " ") : null, text(i)))),
     buttons: (entries) => h("div", { class: "chips" }, entries.map(([label, value]) => h("span", { class: "chip", title: label && value ? PAW.short(label, 200) : null }, PAW.short(value || label, 200)))),
     passage: (entries, text) => entries.map(([label], i) => h("div", { class: "passage" }, label ? h("b", {}, PAW.short(label, 200)) : null, text(i))),
   };
