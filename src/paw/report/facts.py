@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paw.config.tree import PawConfig
-from paw.runs.format import EnvironmentRecord, EvaluationRecord
+from paw.runs.format import EnvironmentRecord, ResultRecord
 
 Facts = tuple[tuple[str, str], ...]
 Tables = Mapping[str, Mapping[str, Any]]
@@ -54,7 +54,7 @@ def _run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Iterato
     yield "command", " ".join(("paw", *environment.command[1:]))
 
 
-def evaluation_facts(record: EvaluationRecord) -> Facts:
+def result_facts(record: ResultRecord) -> Facts:
     """Of a file of `paw eval -o`."""
     found = (
         ("environment", _joined(record.env, record.split)),

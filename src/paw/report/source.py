@@ -9,12 +9,13 @@ from paw import envs
 from paw.config.parse import load_toml
 from paw.errors import UserError
 from paw.report.choose import Row
-from paw.report.data import Chunk, Episodes, Evaluation, Kind, Run, Task
+from paw.report.columns import cells, columns, evaluation
+from paw.report.data import Chunk, Episodes, Run, Task
 from paw.report.episodes import LOSSES, Setting, Texts, episodes_of, surprise
-from paw.report.facts import Facts, evaluation_facts, predicts, run_facts
+from paw.report.facts import Facts, predicts, result_facts, run_facts
 from paw.report.odd import odd
 from paw.runs import read
-from paw.runs.format import EvaluationRecord, MetricsRow, TrajectoryRecord
+from paw.runs.format import EvaluationRecord, MetricsRow, ResultRecord
 from paw.runs.layout import newest_checkpoint, resolve_model
 from paw.style import Style
 
@@ -56,6 +57,8 @@ class Source:
         """What could not be read"""
         self.metrics: list[MetricsRow] = []
         self.evaluations: list[EvaluationRecord] = []
+        self.result: ResultRecord | None = None
+        """What `paw eval -o` wrote, where that is what is shown"""
         self.tables: Mapping[str, Any] = {}
         self._offset = 0
         self._read: dict[Path, float] = {}
@@ -73,7 +76,7 @@ class Source:
             files = sorted((self.path / "trajectories").glob("update-*.jsonl.zst"))
         else:
             if self.path.suffix == ".json":
-                changed |= self._once(self.path, self._read_evaluation)
+                changed |= self._once(self.path, self._read_result)
             files = [f for f in (_trajectories_beside(self.path),) if f is not None]
         for file in files:
             changed |= self._once(file, self._read_trajectories)
@@ -115,8 +118,8 @@ class Source:
             updates=updates,
             planned=planned,
             odd=odd(self.metrics, on),
-            metrics=_columns(self.metrics),
-            evaluations=tuple(map(_evaluation, self.evaluations)),
+            metrics=columns(self.metrics),
+            evaluations=tuple(map(evaluation, self.evaluations)),
             tasks=tuple(seen.told),
             episodes=self._episodes(kept, chunks),
             left_out=left_out,
@@ -204,6 +207,10 @@ class Source:
         self.tables = {k: v for k, v in load_toml(file).items() if isinstance(v, dict)}
         self._setting = None
 
+    def _read_result(self, file: Path) -> None:
+        self.result = read.result(file)
+        self.evaluations = [self.result]
+
     def _read_evaluation(self, file: Path) -> None:
         record = read.evaluation(file)
         others = [e for e in self.evaluations if e.update != record.update]
@@ -227,7 +234,7 @@ class Source:
             if task == len(seen.told):
                 told = record.task
                 seen.told.append(Task(id=told.id, kind=told.kind, instruction=told.instruction))
-            for name, value in {**_cells(record, nll), "task": task}.items():
+            for name, value in {**cells(record), "task": task}.items():
                 seen.columns.setdefault(name, []).append(value)
 
     def _forget(self, file: Path) -> None:
@@ -248,7 +255,7 @@ class Source:
             place.append(places.get(number, 0) if number >= 0 else 0)
             places[number] = places.get(number, 0) + 1
         names = ("index", "turns", "valid", "failure", "advantage", "task")
-        columns = {name: tuple(seen.columns.get(name, ())) for name in names}
+        others = {name: tuple(seen.columns.get(name, ())) for name in names}
         return Episodes(
             update=tuple(r.update for r in seen.rows),
             group=tuple(r.group for r in seen.rows),
@@ -258,7 +265,7 @@ class Source:
             chunk=tuple(chunk),
             place=tuple(place),
             why=tuple(w if c >= 0 else "" for w, c in zip(kept, chunk, strict=True)),
-            **columns,
+            **others,
         )
 
     def _state(self, updates: int, planned: int | None) -> tuple[str, str | None]:
@@ -282,7 +289,7 @@ class Source:
             except UserError:
                 environment = None
             return run_facts(self.tables, environment)
-        return evaluation_facts(self.evaluations[-1]) if self.evaluations else ()
+        return () if self.result is None else result_facts(self.result)
 
     def _env(self) -> str:
         if self._is_run():
@@ -311,9 +318,9 @@ class Source:
     def _texts(self) -> Texts | None:
         """Of the run's newest checkpoint, or of the model that it began with."""
         newest = newest_checkpoint(self.path / "checkpoints") if self._is_run() else None
-        named = self.tables.get("model", {}).get("path") or (
-            self.evaluations[-1].model if self.evaluations else ""
-        )
+        named = self.tables.get("model", {}).get("path")
+        if not named and self.result is not None:
+            named = self.result.model
         if newest is None and not named:
             self._problem("no tokens are shown: nothing says which tokenizer they are of")
             return None
@@ -341,54 +348,3 @@ def _trajectories_beside(file: Path) -> Path | None:
         return file
     beside = file.with_suffix(".jsonl.zst")
     return beside if beside.is_file() else None
-
-
-def _cells(record: TrajectoryRecord, nll: float | None) -> dict[str, Any]:
-    turns = record.turns
-    advantages = [t.advantage for t in turns if t.advantage is not None]
-    return {
-        "env": record.env,
-        "index": record.index,
-        "turns": len(turns),
-        "valid": sum(t.valid for t in turns) / len(turns) if turns else None,
-        "failure": record.failure and record.failure.strip().partition("\n")[0],
-        "advantage": sum(advantages) / len(advantages) if advantages else None,
-    }
-
-
-def _columns(rows: Sequence[MetricsRow]) -> dict[str, tuple[float | None, ...]]:
-    """Metrics by name; what is no number is None."""
-    names = dict.fromkeys(name for row in rows for name in row if name != "health")
-
-    def number(value: object) -> float | None:
-        finite = isinstance(value, int | float) and abs(value) < float("inf")
-        return float(f"{value:.6g}") if finite else None
-
-    return {name: tuple(number(row.get(name)) for row in rows) for name in names}
-
-
-def _evaluation(record: EvaluationRecord) -> Evaluation:
-    whole = Kind(
-        kind="",
-        success=record.success_rate,
-        low=record.interval[0],
-        high=record.interval[1],
-        episodes=record.num_episodes,
-    )
-    kinds = (
-        Kind(
-            kind=kind,
-            success=found.get("success_rate", 0.0),
-            low=found.get("interval", (0.0, 1.0))[0],
-            high=found.get("interval", (0.0, 1.0))[1],
-            episodes=found.get("num_episodes", 0),
-        )
-        for kind, found in sorted(record.by_kind.items())
-    )
-    return Evaluation(
-        update=record.update,
-        split=record.split,
-        temperature=record.temperature,
-        kinds=(whole, *kinds),
-        failures=record.failures,
-    )

@@ -108,9 +108,6 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     update: int | None = None
     """None in a file of `paw eval`"""
-    model: str = ""
-    """Directory of the policy, in a file of `paw eval`"""
-    commit: str | None = None
     env: str = ""
     split: str = ""
     num_tasks: int = 0
@@ -151,6 +148,14 @@ class EvaluationRecord(msgspec.Struct, frozen=True, kw_only=True):
     max_response_tokens: int | None = None
     validity: str = ""
     env_options: dict[str, Any] = {}
+
+
+class ResultRecord(EvaluationRecord, frozen=True, kw_only=True):
+    """What `paw eval -o` writes: an evaluation, and what was evaluated."""
+
+    model: str = ""
+    """Directory of the policy"""
+    commit: str | None = None
 
 
 class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from paw.runs.format import (
     EvaluationRecord,
     ImitationRecord,
     MetricsRow,
+    ResultRecord,
     TrajectoryRecord,
 )
 from paw.runs.layout import name_of
@@ -117,6 +118,11 @@ def evaluations(directory: str | Path) -> list[EvaluationRecord]:
 def evaluation(file: str | Path) -> EvaluationRecord:
     """One evaluation: of a run, or of `paw eval -o`."""
     return _record(Path(file), EvaluationRecord)
+
+
+def result(file: str | Path) -> ResultRecord:
+    """What `paw eval -o` wrote."""
+    return _record(Path(file), ResultRecord)
 
 
 def environment(directory: str | Path) -> EnvironmentRecord:
