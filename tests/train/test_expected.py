@@ -12,8 +12,6 @@ from paw.train.loop import train
 
 from . import tiny_runs
 
-pytestmark = pytest.mark.numerics
-
 END, HEADER = "<|end|>", "<|observation|>"
 """What the tiny policies' template puts between an action and an observation; a finished action
 brings the first itself."""
