@@ -159,6 +159,18 @@ def test_broken_old_and_empty_runs(tmp_path: Path, run: Path) -> None:
     assert nothing.state == "empty" and nothing.metrics == {} and nothing.episodes.group == ()
 
 
+def test_values_of_another_type_are_named_and_left_out(run: Path) -> None:
+    (run / "config.toml").write_text(
+        'algorithm = 3\n[env]\nname = 5\n[model]\npath = "household"\n'
+        '[run]\nupdates = "many"\n[paw]\ncoefficient = "x"\nprobability_cap = 1\nlost = 3\n'
+    )
+    (found,), _ = page_of(run)
+    assert (found.planned, found.env, found.probability_cap) == (None, "", 1)
+    for name in ("algorithm", "env.name", "run.updates", "paw.coefficient"):
+        assert name in str(found.reason)
+    assert "lost" not in str(found.reason)
+
+
 def test_failed_runs_say_why(run: Path) -> None:
     (run / "failed-update-000002.jsonl").write_text("{}\n")
     (found,), _ = page_of(run)

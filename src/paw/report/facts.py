@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from paw.config.tree import PawConfig
+from paw.config.tree import Config, PawConfig
 from paw.runs.format import EnvironmentRecord, ResultRecord
 
 Facts = tuple[tuple[str, str], ...]
@@ -13,6 +13,26 @@ Tables = Mapping[str, Mapping[str, Any]]
 PREDICTION = ("coefficient", "loss", "probability_cap", "selection_fraction", "weight")
 """Keys of `[paw]` that are always told; the others where they are not the paper's."""
 PACKAGES = ("paw-rl", "torch", "transformers")
+
+
+def readable(found: Mapping[str, Any]) -> tuple[Tables, list[str]]:
+    """Of what a config.toml holds: values of the type that their key has in this version, and the
+    names of those of another type. A key that there is not is another version's and stays."""
+    usual, tables, wrong = Config(), {}, []
+    for name, table in found.items():
+        defaults = getattr(usual, name, None)
+        if not isinstance(table, Mapping) or defaults is None:
+            wrong.append(name)
+            continue
+        tables[name] = {}
+        for key, value in table.items():
+            default = getattr(defaults, key, None)
+            same = default is None or isinstance(value, type(default))
+            if same or (isinstance(default, float) and isinstance(value, int)):
+                tables[name][key] = value
+            else:
+                wrong.append(f"{name}.{key}")
+    return tables, wrong
 
 
 def predicts(tables: Tables) -> bool:

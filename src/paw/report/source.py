@@ -12,7 +12,7 @@ from paw.report.choose import Row
 from paw.report.columns import cells, columns, evaluation
 from paw.report.data import Chunk, Episodes, Run, Task
 from paw.report.episodes import LOSSES, Setting, Texts, episodes_of, surprise
-from paw.report.facts import Facts, predicts, result_facts, run_facts
+from paw.report.facts import Facts, predicts, readable, result_facts, run_facts
 from paw.report.odd import odd
 from paw.runs import read
 from paw.runs.format import EvaluationRecord, MetricsRow, ResultRecord
@@ -142,6 +142,8 @@ class Source:
             groups: of `groups`.
             run: index of this one in the page.
         """
+        if not groups:
+            return  # and no tokenizer is missed
         by_file: dict[Path, set[int]] = {}
         for file, group in groups:
             by_file.setdefault(file, set()).add(group)
@@ -204,8 +206,12 @@ class Source:
         return bool(whole)
 
     def _read_config(self, file: Path) -> None:
-        self.tables = {k: v for k, v in load_toml(file).items() if isinstance(v, dict)}
+        self.tables, wrong = readable(load_toml(file))
         self._setting = None
+        if wrong:
+            self._problem(
+                f"{file}: not read, as they are no such keys or values: {', '.join(wrong)}"
+            )
 
     def _read_result(self, file: Path) -> None:
         self.result = read.result(file)
