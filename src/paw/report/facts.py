@@ -58,8 +58,9 @@ def _run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Iterato
     yield "algorithm", _joined(tables.get("algorithm", {}).get("name"))
     yield "prediction", _prediction(tables)
     yield "context", _joined(rollout.get("context"), rollout.get("response_format"))
-    size = f"{rollout.get('groups')} x {rollout.get('group_size')} episodes an update"
-    yield "episodes", _joined(size, f"at most {rollout.get('max_turns')} turns")
+    if {"groups", "group_size", "max_turns"} <= rollout.keys():
+        size = f"{rollout['groups']} x {rollout['group_size']} episodes an update"
+        yield "episodes", f"{size}, at most {rollout['max_turns']} turns"
     yield "learning rate", _joined(optimizer.get("learning_rate"))
     yield "seed", _joined(run.get("seed"))
     if environment is None:
