@@ -532,7 +532,8 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path):
 
 
 def test_examples_train_on_small_data(tmp_path):
-    write_game(tmp_path / "games", f"{HEAT}/trial_T1")
+    for trial in ("trial_T1", "trial_T2"):
+        write_game(tmp_path / "games", f"{HEAT}/{trial}")
     options = {"max_turns": 3, "max_completion_length": 2000}
     small = ["--smoke", "--data-dir", str(tmp_path / "games"), "--output", str(tmp_path / "a")]
     main("alfworld", commands=("look", "go to fridge 1"), arguments=small, **options)
