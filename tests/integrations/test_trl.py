@@ -25,7 +25,7 @@ from paw.integrations.trl import (
     RunDirectory,
     environment,
 )
-from paw.integrations.trl.judge import judge
+from paw.integrations.trl.judge import Measured, judge
 from paw.integrations.trl.turns import Turn, text_positions, turns_of
 from paw.integrations.trl.versions import check_version
 from paw.runs import read
@@ -251,6 +251,10 @@ def test_each_optimizer_step_of_a_generation_batch_counts_the_term_in_full(tmp_p
         {"random_sign": True},
         {"normalise": "token"},
         {"max_observation_tokens": 3},
+        {"target": "shuffled"},
+        {"target": "random"},
+        {"target": "vocabulary"},
+        {"target": "repeat_current"},
     ],
     ids=str,
 )
@@ -263,6 +267,39 @@ def test_losses_controls_and_placebos_train(tmp_path, paw):
     assert len(targets) == (16 if paw == {"select": "all"} else 12)
     if "max_observation_tokens" in paw:
         assert {len(t) for t in targets} == {3}
+
+
+@pytest.mark.numerics
+def test_placebos_are_predicted_where_the_observation_stands(tmp_path):
+    """The gradient by hand: h_t a_t, the template, and the placebo in the observation's place."""
+    keep = Keep()
+    paw = PawConfig(target="shuffled", probability_cap=1.0)
+    run = RunDirectory(tmp_path / "run")
+    trainer = make(tmp_path, callbacks=[keep, run], max_steps=1, paw=paw)
+    model = opinionated_model()
+    trainer.train()
+    term, changed = torch.zeros(()), 0
+    records = read.trajectories(tmp_path / "run", 1)
+    for record in records:
+        ids = []
+        for i, turn in enumerate(record.turns):
+            ids += [*turn.context_ids, *turn.action_ids]
+            if not turn.target_ids:
+                continue
+            after = record.turns[i + 1]
+            before = ids + list(after.context_ids[: after.context_roles.index(Role.OBSERVATION)])
+            whole = torch.tensor([[*before, *turn.target_ids]])
+            logprobs = model(whole).logits[0, len(before) - 1 : -1].log_softmax(-1)
+            logprobs = logprobs.gather(1, torch.tensor(turn.target_ids)[:, None])[:, 0]
+            assert turn.target_logprobs == pytest.approx(logprobs.tolist(), abs=1e-3)
+            term = term + turn.transition_weight * P.mean_absolute_error(logprobs).mean()
+            changed += TOKENIZER.decode(turn.target_ids) != turn.next_observation
+    assert changed > 0
+    assert read.metrics(tmp_path / "run")[0]["wm/changed_target_fraction"] == changed / 12
+    term.backward()
+    own = torch.cat([p.grad.flatten() for p in model.parameters()])
+    found = torch.cat([g.flatten() for g in keep.gradients[0]])
+    torch.testing.assert_close(found, own, rtol=1e-3, atol=1e-6)
 
 
 # ---- which tokens, which weights: pure
@@ -297,7 +334,10 @@ def test_judge_on_worked_numbers():
     and 0: lambda 0.5; the second 2 (the failed one is left out): 0.8. Weights: 0.5 / (2 x 2) of
     each of the first group's two, 0.8 / (2 x 1) of the second's one, over 5, 2 and 4 tokens.
     """
-    rows = [[(4.0, 5), (3.0, 2)], [(2.0, 3), (9.0, 0)], [(1.0, 4), (5.0, 4)], [(7.0, 4)]]
+    rows = [
+        [Measured(entropy, (1,) * length) for entropy, length in row]
+        for row in ([(4.0, 5), (3.0, 2)], [(2.0, 3), (9.0, 0)], [(1.0, 4), (5.0, 4)], [(7.0, 4)])
+    ]
     judged = judge(
         rows,
         [10.0, 0.0, 2.0, float("nan")],

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -88,16 +89,14 @@ def decided(row: RowOf) -> list[dict[str, Any]]:
 
 
 def _decided(row: RowOf, turn: TurnOf) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+    logprobs = turn.logprobs if turn.predicted else None
+    return {
         "advantage": row.advantage,
         "selected": turn.selected,
-        "transition_weight": turn.transition_weight,
+        "transition_weight": turn.token_weight * len(turn.predicted),
+        "target_ids": turn.predicted or None,
+        "target_logprobs": None if logprobs is None else tuple(round(x, 4) for x in logprobs),
     }
-    if turn.transition_weight != 0:
-        fields["target_ids"] = tuple(row.token_ids[p] for p in turn.target)
-        if row.target_logprobs is not None:
-            fields["target_logprobs"] = tuple(round(row.target_logprobs[p], 4) for p in turn.target)
-    return fields
 
 
 Step = tuple[str, float, bool, tuple[str, ...]]
@@ -150,8 +149,6 @@ def _roles(turn: TurnOf) -> list[Role]:
 def _with_return(transitions: Sequence[Transition], return_: float) -> list[Transition]:
     """The environment's own rewards where they add up to what TRL trained on, else all of it at the
     last turn."""
-    from dataclasses import replace
-
     found = list(transitions)
     if found and not math.isclose(sum(t.reward for t in found), return_, abs_tol=1e-6):
         found = [replace(t, reward=0.0) for t in found]

@@ -6,9 +6,9 @@ from typing import Any
 
 from paw.config import read, tree
 from paw.errors import UserError
+from paw.integrations.trl.environment import TextEnvironment
 
 FIXED = {
-    "target": ("next", "a placebo needs rows of its own"),
     "condition": ("action", "TRL's rows hold every observation behind its action"),
     "schedule": ("joint", "TRL trains the policy in every step"),
     "horizon": (1, "only the next observation is predicted"),
@@ -108,3 +108,25 @@ def max_return_of(paw: PawConfig, factory: Any) -> float:
         "paw.max_return is not set: give the largest return that a trajectory can have, in the "
         "units of the reward functions' weighted sum"
     )
+
+
+def check_target(paw: PawConfig, factory: Any, num_processes: int) -> None:
+    """May this placebo be predicted?
+
+    Raises:
+        UserError: several processes, or o_t is not known.
+    """
+    if paw.target == "next":
+        return
+    if num_processes > 1:
+        raise UserError(
+            f'paw.target = "{paw.target}": a placebo has a forward pass of its own, which is not '
+            "done with several processes"
+        )
+    factories = list(factory.values()) if isinstance(factory, dict) else [factory]
+    ours = all(isinstance(f, type) and issubclass(f, TextEnvironment) for f in factories)
+    if paw.target == "repeat_current" and not ours:
+        raise UserError(
+            'paw.target = "repeat_current": only environments of paw.integrations.trl.environment '
+            "say what was observed first"
+        )

@@ -12,12 +12,23 @@ from torch import Tensor
 from trl import GRPOTrainer  # pyright: ignore[reportAttributeAccessIssue]
 
 from paw import objective
+from paw.integrations.trl.environment import TextEnvironment
 from paw.integrations.trl.judge import judge
 from paw.integrations.trl.rundir import RunDirectory
 from paw.integrations.trl.sampling import watching
-from paw.integrations.trl.settings import PawConfig, check_arguments, max_return_of
+from paw.integrations.trl.settings import PawConfig, check_arguments, check_target, max_return_of
 from paw.integrations.trl.turns import text_positions
-from paw.integrations.trl.update import Batch, Update, gathered, read_rows, weight_rows
+from paw.integrations.trl.update import (
+    Batch,
+    RowOf,
+    TurnOf,
+    Update,
+    gathered,
+    own_rows,
+    read_rows,
+    weight_rows,
+)
+from paw.text.encode import Encoder
 from paw.train.prediction.loss import LOSSES
 from paw.train.session import matched
 
@@ -27,7 +38,8 @@ class PawGRPOTrainer(GRPOTrainer):
 
     With `paw.enabled = False` or `paw.coefficient = 0` it is GRPOTrainer, bit for bit. Otherwise
     the loss has, beside TRL's, sum over targets of lambda_g / (G |S_g| |o|) x token loss (Eq. 11),
-    from the log-probs that TRL's own forward pass makes anyway: no pass is added.
+    from the log-probs that TRL's own forward pass makes anyway: no pass is added. A placebo of
+    `paw.target` alone has a pass of its own, with a row a transition.
 
     What is predicted is what the tool mask leaves out and the chat template did not put there. A
     `rollout_func` says it by `env_mask` (0: not the model's), and by a field `observation_mask`
@@ -49,6 +61,8 @@ class PawGRPOTrainer(GRPOTrainer):
     """While a generation batch is made"""
     paw_update: Update | None = None
     """What was made last"""
+    _vocabulary: tuple[int, ...] = ()
+    """Tokens that a text may have, where a placebo draws from them"""
     _watches_loss = False
     _logps: Tensor | None = None
 
@@ -63,7 +77,14 @@ class PawGRPOTrainer(GRPOTrainer):
         if self.paw.active:
             check_arguments(self, self.paw)
             self._constant = matched(self.paw.plain())
-            self._max_return = max_return_of(self.paw, kwargs.get("environment_factory"))
+            factory = kwargs.get("environment_factory")
+            self._max_return = max_return_of(self.paw, factory)
+            check_target(self.paw, factory, self.accelerator.num_processes)
+            tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
+            self._text_tokenizer = tokenizer
+            if self.paw.target == "vocabulary":
+                encoder = Encoder(tokenizer, set(tokenizer.added_tokens_decoder))
+                self._vocabulary = encoder.vocabulary()
 
     # ---- while a generation batch is made
 
@@ -122,6 +143,10 @@ class PawGRPOTrainer(GRPOTrainer):
     def _judge(self, batch: Batch, output: Any, update: Update) -> tuple[Tensor, Tensor]:
         """[B, C] weights of this process's tokens, and [B] their rows' numbers."""
         paw, args = self._constant, self.args
+        for row, game in zip(update.rows, self.environments or (), strict=False):
+            if row.turns and isinstance(game, TextEnvironment):
+                ids = self._text_tokenizer.encode(game._first.text, add_special_tokens=False)
+                row.turns[0].current_ids = tuple(ids[: paw.max_observation_tokens])
         measured = gathered(update.rows, paw)
         updates = self.state.max_steps * args.gradient_accumulation_steps
         updates = max(updates // (args.steps_per_generation * args.num_iterations), update.number)
@@ -133,6 +158,7 @@ class PawGRPOTrainer(GRPOTrainer):
             max_return=self._max_return,
             left=1 - (update.number - 1) / updates,
             generator=torch.Generator().manual_seed((args.seed * 1_000_003 + update.number) * 8),
+            vocabulary=self._vocabulary,
         )
         update.take(judged, self.accelerator.process_index)
         for name, value in update.metrics.items():
@@ -163,10 +189,14 @@ class PawGRPOTrainer(GRPOTrainer):
             self._watches_loss = False
         assert self._logps is not None, "TRL's loss made no log-probs of tokens"
         logps, self._logps = self._logps, None
-        if self.paw_update is not None and self._run_directory is not None:
-            self.paw_update.meet(inputs["paw_rows"], logps)
+        update, numbers = self.paw_update, inputs["paw_rows"]
+        assert update is not None
+        if self._run_directory is not None:
+            update.meet(numbers, logps)
         errors = LOSSES[self.paw.loss](logps, self.paw.probability_cap)
         term = objective.weighted_sum(errors, inputs["paw_weights"])
+        if self.paw.target != "next" and (placebos := update.placebos(numbers)):
+            term = term + self._placebo_term(model, placebos)
         # Each optimizer step counts the term in full, of which it has a share of the rows; losses
         # of micro-batches add up, those of processes are averaged.
         steps = self.args.steps_per_generation / self.current_gradient_accumulation_steps
@@ -174,3 +204,15 @@ class PawGRPOTrainer(GRPOTrainer):
         shown = self.accelerator.gather(term.detach() * self.current_gradient_accumulation_steps)
         self._metrics["train"]["wm/loss"].append(shown.mean().item())
         return loss + term
+
+    def _placebo_term(self, model: Any, placebos: list[tuple[RowOf, TurnOf]]) -> Tensor:
+        """Of targets that do not stand in TRL's rows: a forward pass of their own."""
+        own = own_rows(placebos, self.accelerator.device)
+        logps, *_ = super()._get_per_token_logps_and_entropies(
+            model, own.token_ids, own.mask, own.weights.shape[1]
+        )
+        for (_, turn), values in zip(placebos, logps.detach().float().tolist(), strict=True):
+            if turn.logprobs is None:
+                turn.logprobs = values[-len(turn.predicted) :]
+        errors = LOSSES[self.paw.loss](logps, self.paw.probability_cap)
+        return objective.weighted_sum(errors, own.weights)

@@ -1,7 +1,8 @@
 """One update of TRL: the rows of this process's generation batch, and what becomes of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,9 +41,14 @@ class TurnOf:
     """[O] positions of what is predicted: o_{t+1}, cut to `max_observation_tokens`"""
     sampled: Sampled | None
     """Log-probs and entropies of its action; None where nothing shows them"""
-    token_weight: float = 0.0
-    transition_weight: float = 0.0
+    current_ids: Ids = ()
+    """Tokens of o_t, where they are known"""
     selected: bool = False
+    token_weight: float = 0.0
+    predicted: Ids = ()
+    """[O] what it shall predict: `target`'s tokens or a placebo; () where nothing"""
+    logprobs: list[float] | None = None
+    """[O] of them, before the first step that learned from them"""
 
 
 @dataclass(slots=True)
@@ -55,8 +61,14 @@ class RowOf:
     """[C] of the completion, without padding; () where TRL masks a row as a whole"""
     turns: list[TurnOf]
     advantage: float
-    target_logprobs: list[float] | None = None
-    """[C] before the first step that learned from them"""
+
+    def target_ids(self, turn: TurnOf) -> Ids:
+        """[O] tokens of o_{t+1}."""
+        return tuple(self.token_ids[p] for p in turn.target)
+
+    def own_row(self, turn: TurnOf) -> Ids:
+        """What is read before a placebo: all that is read before o_{t+1}."""
+        return self.prompt_ids + self.token_ids[: turn.target[0]]
 
 
 def read_rows(batch: Batch, output: dict[str, Tensor], max_tokens: int) -> list[RowOf]:
@@ -79,7 +91,10 @@ def read_rows(batch: Batch, output: dict[str, Tensor], max_tokens: int) -> list[
         given = batch.inputs[b].get("observation_mask") if batch.inputs else None
         turns = turns_of(model_mask[b][:length], ids, batch.spans, given)
         found = [TurnOf(t, t.target[:max_tokens], shown.sampled(b, prompt, ids, t)) for t in turns]
-        rows.append(RowOf(prompt, ids, found, float(output["advantages"][b].mean())))
+        row = RowOf(prompt, ids, found, float(output["advantages"][b].mean()))
+        for before, turn in pairwise(found):
+            turn.current_ids = row.target_ids(before)
+        rows.append(row)
     return rows
 
 
@@ -121,8 +136,12 @@ def gathered(rows: Sequence[RowOf], paw: PawConfig) -> list[list[Measured]]:
     Raises:
         UserError: the selection needs entropies that nothing shows.
     """
-    own = [[(_entropy(t, paw), len(t.target)) for t in row.turns] for row in rows]
-    return gather_object(own)
+    return gather_object(
+        [
+            [Measured(_entropy(t, paw), row.target_ids(t), t.current_ids) for t in row.turns]
+            for row in rows
+        ]
+    )
 
 
 def _entropy(turn: TurnOf, paw: PawConfig) -> float:
@@ -145,11 +164,11 @@ def _entropy(turn: TurnOf, paw: PawConfig) -> float:
 
 
 def weight_rows(rows: Sequence[RowOf], shape: Sequence[int]) -> Tensor:
-    """[B, C] weight of each token as a target; 0 elsewhere."""
+    """[B, C] weight of each token as a target; 0 elsewhere, and where a placebo is predicted."""
     weights = torch.zeros(tuple(shape))
     for b, row in enumerate(rows):
         for turn in row.turns:
-            if turn.token_weight:
+            if turn.predicted and turn.predicted == row.target_ids(turn):
                 weights[b, list(turn.target)] = turn.token_weight
     return weights
 
@@ -175,21 +194,53 @@ class Update:
         for r, row in enumerate(self.rows, start=first):
             for t, turn in enumerate(row.turns):
                 turn.token_weight = judged.token_weights[r][t]
-                turn.transition_weight = judged.transition_weights[r][t]
+                turn.predicted = judged.targets[r][t]
                 turn.selected = judged.selected[r][t]
         chosen = [s for row in judged.selected for s in row]
-        weights = [w for row in judged.transition_weights for w in row]
+        weights = [w for row in judged.token_weights for w in row]
         self.metrics = {
             "wm/group_weight_mean": float(judged.group_weights.mean()),
             "wm/selected_transitions": float(sum(chosen)),
             "wm/selected_fraction": sum(chosen) / max(judged.num_candidates, 1),
             "wm/weighted_transitions": float(sum(w != 0 for w in weights)),
+            "wm/changed_target_fraction": judged.changed_fraction,
         }
+
+    def placebos(self, numbers: Tensor) -> list[tuple[RowOf, TurnOf]]:
+        """Turns of a micro-batch's rows whose target does not stand in its row."""
+        rows = [self.rows[r] for r in numbers.tolist()]
+        pairs = [(row, turn) for row in rows for turn in row.turns if turn.predicted]
+        return [(row, turn) for row, turn in pairs if turn.predicted != row.target_ids(turn)]
 
     def meet(self, numbers: Tensor, logps: Tensor) -> None:
         """Log-probs [b, C] of a micro-batch's rows; those of the first pass are kept."""
-        values: Iterable[list[float]] | None = None
-        for i, r in enumerate(numbers.tolist()):
-            if self.rows[r].target_logprobs is None:
-                values = values or logps.detach().float().tolist()
-                self.rows[r].target_logprobs = list(values)[i]
+        for r, values in zip(numbers.tolist(), logps.detach().float().tolist(), strict=True):
+            row = self.rows[r]
+            for turn in row.turns:
+                if turn.logprobs is None and turn.predicted == row.target_ids(turn):
+                    turn.logprobs = [values[p] for p in turn.target]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRows:
+    """Rows that only predict: h_t a_t and a placebo. R rows, filled up on the left."""
+
+    token_ids: Tensor
+    """[R, L]"""
+    mask: Tensor
+    """[R, L]"""
+    weights: Tensor
+    """[R, O] of the last O tokens"""
+
+
+def own_rows(placebos: Sequence[tuple[RowOf, TurnOf]], device: torch.device) -> OwnRows:
+    """The rows of some placebos."""
+    rows = [row.own_row(turn) + turn.predicted for row, turn in placebos]
+    length, targets = max(map(len, rows)), max(len(turn.predicted) for _, turn in placebos)
+    ids, mask = (torch.zeros(len(rows), length, dtype=torch.long) for _ in range(2))
+    weights = torch.zeros(len(rows), targets)
+    for r, (row, (_, turn)) in enumerate(zip(rows, placebos, strict=True)):
+        ids[r, length - len(row) :] = torch.tensor(row)
+        mask[r, length - len(row) :] = 1
+        weights[r, targets - len(turn.predicted) :] = turn.token_weight
+    return OwnRows(ids.to(device), mask.to(device), weights.to(device))
