@@ -568,6 +568,22 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path):
         make(tmp_path, callbacks=[RunDirectory(directory)], max_steps=1).train()
 
 
+def test_rows_that_trl_masks_are_not_predicted_and_count_in_lambda(tmp_path):
+    """No action ends with the end of turn, so all are truncated."""
+    trainer = make(
+        tmp_path,
+        mask_truncated_completions=True,
+        max_steps=1,
+        callbacks=[RunDirectory(tmp_path / "run")],
+    )
+    trainer.train()
+    assert trainer.paw_update.metrics["wm/selected_transitions"] == 0
+    assert trainer.paw_update.metrics["wm/group_weight_mean"] == 1
+    assert {r.failure for r in read.trajectories(tmp_path / "run", 1)} == {
+        "TRL masks it: mask_truncated_completions"
+    }
+
+
 # ---- the examples, on made-up data
 
 
@@ -616,6 +632,17 @@ def test_other_temperatures_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"temperature = 0\.7"):
         make(tmp_path, temperature=0.7)
     make(tmp_path, temperature=0.7, paw=PawConfig(enabled=False))
+
+
+def test_other_settings_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"give a paw\.integrations\.trl\.PawConfig"):
+        make(tmp_path, paw={"coefficient": 1.0})
+
+
+def test_a_placebo_of_what_was_seen_before_needs_our_environment(tmp_path):
+    paw = PawConfig(target="repeat_current", max_return=1.0)
+    with pytest.raises(UserError, match="repeat_current"):
+        make(tmp_path, rewards=[vowels], rollout_func=scripted_rollout, paw=paw)
 
 
 def test_max_return_has_to_be_known(tmp_path):

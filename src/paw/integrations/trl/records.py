@@ -35,6 +35,8 @@ def trajectory_of(
     failure = ours._failure if ours is not None else None
     if failure is None and math.isnan(return_):
         failure = "no reward function gave a reward"
+    if failure is None and not row.turns:
+        failure = "TRL masks it: mask_truncated_completions"
     transitions, observation = [], _first(row, ours, tokenizer)
     for i, turn in enumerate(row.turns):
         context = row.prompt_ids if i == 0 else _between(row, row.turns[i - 1])

@@ -1,6 +1,7 @@
 """`[paw]` for TRL: the same keys by the same names, and what cannot be done there."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ def check_arguments(trainer: Any, paw: PawConfig) -> None:
         )
 
 
-def max_return_of(paw: PawConfig, factory: Any) -> float:
+def max_return_of(paw: PawConfig, factories: Sequence[Any]) -> float:
     """R_max of the settings, else of the environments' class.
 
     Raises:
@@ -98,7 +99,6 @@ def max_return_of(paw: PawConfig, factory: Any) -> float:
     """
     if paw.max_return is not None:
         return paw.max_return
-    factories = list(factory.values()) if isinstance(factory, dict) else [factory]
     found = {getattr(f, "max_return", None) for f in factories}
     if len(found) == 1 and (only := found.pop()) is not None:
         return float(only)
@@ -110,7 +110,7 @@ def max_return_of(paw: PawConfig, factory: Any) -> float:
     )
 
 
-def check_target(paw: PawConfig, factory: Any, num_processes: int) -> None:
+def check_target(paw: PawConfig, factories: Sequence[Any], num_processes: int) -> None:
     """May this placebo be predicted?
 
     Raises:
@@ -123,8 +123,9 @@ def check_target(paw: PawConfig, factory: Any, num_processes: int) -> None:
             f'paw.target = "{paw.target}": a placebo has a forward pass of its own, which is not '
             "done with several processes"
         )
-    factories = list(factory.values()) if isinstance(factory, dict) else [factory]
-    ours = all(isinstance(f, type) and issubclass(f, TextEnvironment) for f in factories)
+    ours = factories and all(
+        isinstance(f, type) and issubclass(f, TextEnvironment) for f in factories
+    )
     if paw.target == "repeat_current" and not ours:
         raise UserError(
             'paw.target = "repeat_current": only environments of paw.integrations.trl.environment '

@@ -12,6 +12,7 @@ from torch import Tensor
 from trl import GRPOTrainer  # pyright: ignore[reportAttributeAccessIssue]
 
 from paw import objective
+from paw.errors import UserError
 from paw.integrations.trl.environment import TextEnvironment
 from paw.integrations.trl.judge import judge
 from paw.integrations.trl.rundir import RunDirectory
@@ -67,6 +68,8 @@ class PawGRPOTrainer(GRPOTrainer):
     _logps: Tensor | None = None
 
     def __init__(self, *args: Any, paw: PawConfig | None = None, **kwargs: Any) -> None:
+        if not isinstance(paw, PawConfig | None):
+            raise UserError(f"paw = {paw!r}: give a paw.integrations.trl.PawConfig")
         super().__init__(*args, **kwargs)
         self.paw = paw or PawConfig()
         self._run_directory = next(
@@ -77,9 +80,9 @@ class PawGRPOTrainer(GRPOTrainer):
         if self.paw.active:
             check_arguments(self, self.paw)
             self._constant = matched(self.paw.plain())
-            factory = kwargs.get("environment_factory")
-            self._max_return = max_return_of(self.paw, factory)
-            check_target(self.paw, factory, self.accelerator.num_processes)
+            factories = list((self.environment_factories or {}).values())
+            self._max_return = max_return_of(self.paw, factories)
+            check_target(self.paw, factories, self.accelerator.num_processes)
             tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
             self._text_tokenizer = tokenizer
             if self.paw.target == "vocabulary":
