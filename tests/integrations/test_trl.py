@@ -1,5 +1,6 @@
 """PaW in TRL's GRPOTrainer, on a CPU with a tiny random model that plays the household."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: pip install .[trl]")
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(ROOT / "tests" / "envs"))
 
 from alfworld_small import HEAT, write_game
 from transformers import TrainerCallback
@@ -215,6 +218,24 @@ def test_accumulation_and_shuffling_change_nothing(tmp_path):
     assert found[0].abs().max() > 1e-3
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.numerics
+def test_two_processes_learn_what_one_does(tmp_path):
+    """Selection and lambda are of the whole generation batch, whoever holds its rows."""
+    program = str(Path(__file__).with_name("trl_processes.py"))
+    found = []
+    for start in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        file = tmp_path / f"{len(found)}.pt"
+        command = [sys.executable, *start, program, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(file))
+    (one, told), (two, told_by_two) = found
+    assert told == told_by_two
+    assert told["wm/selected_transitions"] == 6
+    assert one.abs().max() > 1e-3
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
 def test_each_optimizer_step_of_a_generation_batch_counts_the_term_in_full(tmp_path):
