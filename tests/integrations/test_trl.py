@@ -8,9 +8,8 @@ import pytest
 import torch
 
 pytest.importorskip("trl", reason="TRL is not installed: pip install .[trl]")
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "examples"))
-sys.path.insert(0, str(ROOT / "tests" / "envs"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "envs"))
 
 from alfworld_small import HEAT, write_game
 from transformers import TrainerCallback

@@ -30,6 +30,7 @@ EXTRAS = {
     "lora": "model.lora_rank and model.adapter",
     "gguf": "model.path = FILE.gguf",
     "search": "Parquet files of search_qa",
+    "trl": "paw.integrations.trl: TRL's trainer",
     "track": "run.track",
     "dev": "the project's own tests and checks",
 }
