@@ -63,7 +63,7 @@ def test_what_is_not_installed_names_its_command():
 def installation(folder: Path, **packages: str) -> None:
     """The metadata of paw-rl, with some extras, and of `packages` with these versions."""
     requirements = {
-        "paw-rl": ("0.1.0", ["lora", "search", "dev", "track", "trl"], [
+        "paw-rl": ("0.1.0", ["lora", "search", "dev", "track", "verl"], [
             "peft>=0.17; extra == 'lora'",
             "pyarrow>=15; extra == 'search'",
             "paw-rl[lora]; extra == 'dev'",
@@ -90,7 +90,7 @@ def test_an_installation_without_spacy(tmp_path: Path, monkeypatch: pytest.Monke
     assert found["[search]"].mend == "pip install 'paw-rl[search]'"
     assert found["[dev]"].found.endswith(": pytest 9.0")
     assert found["[track]"].status == "--" and "names no package" in found["[track]"].found
-    assert found["[trl]"] == Line("--", "[trl]", "no part of this version uses it")
+    assert found["[verl]"] == Line("--", "[verl]", "no part of this version uses it")
     assert (found["spacy"].status, found["spacy"].found) == (
         "--",
         'env.tagger = "spacy" of webshop: spacy, en_core_web_sm not installed',
