@@ -2,14 +2,17 @@
 
 import base64
 import json
+import tomllib
 import zlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from paw.config.read import resolve, to_toml
 from paw.errors import UserError
 from paw.report.data import Chunk, Run
+from paw.report.facts import readable
 from paw.report.gather import gather, material
 from paw.report.source import Source
 from paw.runs.format import TrajectoryRecord, TurnRecord
@@ -169,6 +172,12 @@ def test_values_of_another_type_are_named_and_left_out(run: Path) -> None:
     for name in ("algorithm", "env.name", "run.updates", "paw.coefficient"):
         assert name in str(found.reason)
     assert "lost" not in str(found.reason)
+
+
+@pytest.mark.parametrize("env", ["household", "alfworld", "webshop", "search_qa"])
+def test_everything_that_a_run_writes_is_readable(env: str) -> None:
+    config = resolve([], ["--env.name", env, "--run.directory", "x"])
+    assert readable(tomllib.loads(to_toml(config)))[1] == []
 
 
 def test_failed_runs_say_why(run: Path) -> None:

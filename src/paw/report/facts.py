@@ -12,6 +12,8 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 PREDICTION = ("coefficient", "loss", "probability_cap", "selection_fraction", "weight")
 """Keys of `[paw]` that are always told; the others where they are not the paper's."""
+ALSO: dict[type, Any] = {float: int | float, tuple: list}
+"""Types that TOML has for ours"""
 PACKAGES = ("paw-rl", "torch", "transformers")
 
 
@@ -27,8 +29,7 @@ def readable(found: Mapping[str, Any]) -> tuple[Tables, list[str]]:
         tables[name] = {}
         for key, value in table.items():
             default = getattr(defaults, key, None)
-            same = default is None or isinstance(value, type(default))
-            if same or (isinstance(default, float) and isinstance(value, int)):
+            if default is None or isinstance(value, ALSO.get(type(default), type(default))):
                 tables[name][key] = value
             else:
                 wrong.append(f"{name}.{key}")
