@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from paw.config.tree import PawConfig
 from paw.report.episodes import Setting, episodes_of, surprise
 from paw.runs.format import TrajectoryRecord, TurnRecord
 from paw.style import Block, Style
@@ -29,7 +30,7 @@ def record(group: int, index: int, *turns: TurnRecord, **changed: object) -> Tra
     return TrajectoryRecord(**usual | {"turns": turns} | changed)
 
 
-SETTING = Setting(Style(), loss="cmae", probability_cap=0.2, coefficient=0.5)
+SETTING = Setting(Style(), paw=PawConfig(coefficient=0.5))
 
 
 def test_group_weight_and_share_of_the_loss() -> None:
@@ -60,7 +61,7 @@ def test_group_weight_and_share_of_the_loss() -> None:
 def test_shares_by_the_loss_that_was_trained(loss: str, expected: list[float]) -> None:
     """Means over tokens of 1 - p and of -ln p; all weigh the same."""
     records = [record(0, i, turn(0.1, ps)) for i, ps in enumerate([(0.1, 0.5), (0.9,), (0.2, 0.1)])]
-    found = episodes_of(records, {0: 0, 1: 1, 2: 2}, Setting(Style(), loss=loss))
+    found = episodes_of(records, {0: 0, 1: 1, 2: 2}, Setting(Style(), paw=PawConfig(loss=loss)))
     assert [e.turns[0].share for e in found] == pytest.approx([x / sum(expected) for x in expected])
 
 
@@ -73,7 +74,7 @@ def test_no_share_where_one_is_not_known() -> None:
 def test_each_trajectory_is_a_group_with_ppo() -> None:
     """N = 2 groups; 0.5 lambda / (2 * 1) = 0.1 and 0.2."""
     records = [record(0, 0, turn(0.1, (0.1,))), record(0, 1, turn(0.2, (0.1,)))]
-    setting = Setting(Style(), coefficient=0.5, alone=True)
+    setting = Setting(Style(), paw=PawConfig(coefficient=0.5), alone=True)
     found = episodes_of(records, {0: 0, 1: 1}, setting)
     assert [e.group_weight for e in found] == pytest.approx([0.4, 0.8])
 

@@ -4,20 +4,18 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import torch
+
+from paw.config.tree import PawConfig
 from paw.report.data import Episode, Tokens, Turn
 from paw.runs.format import TrajectoryRecord, TurnRecord
 from paw.style import Block, Step, Style
+from paw.train.prediction.loss import LOSSES
 
 Texts = Callable[[Sequence[int]], Sequence[str]]
 """Ids of n tokens -> their n texts"""
-
-LOSSES: dict[str, Callable[[float, float], float]] = {
-    "cmae": lambda p, cap: 1 - p if p <= cap else 0.0,
-    "mae": lambda p, cap: 1 - p,
-    "ce": lambda p, cap: -math.log(max(p, 1e-300)),
-}
-"""(p of a token, rho) -> its loss, for people to look at: `paw.objective` is what trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +25,8 @@ class Setting:
     style: Style
     texts: Texts | None = None
     """None without the tokenizer of the run's policy"""
-    loss: str | None = None
-    probability_cap: float = 0.0
-    coefficient: float = 1.0
+    paw: PawConfig | None = None
+    """None where nothing is predicted"""
     alone: bool = False
     """Each trajectory is a group of its own in Eqs. 10 and 11 (PPO)"""
 
@@ -44,7 +41,7 @@ def episodes_of(
         wanted: place among `records` -> row of the page.
         setting: of the run.
     """
-    weights, whole = _group_weights(records, setting), _whole_loss(records, setting)
+    weights, shares = _group_weights(records, setting), _shares(records, setting)
     found = []
     for place, row in wanted.items():
         record = records[place]
@@ -52,7 +49,7 @@ def episodes_of(
         if record.turns and record.turns[-1].next_observation is not None:
             steps.append((record.turns[-1].next_observation, ""))  # what the end looks like
         turns = tuple(
-            _turn(turn, _scene(record, steps, at, setting), whole, setting)
+            _turn(turn, _scene(record, steps, at, setting), shares.get((place, at)), setting)
             for at, turn in enumerate(record.turns)
         )
         found.append(
@@ -75,12 +72,11 @@ def surprise(record: TrajectoryRecord) -> float | None:
 
 
 def _turn(
-    turn: TurnRecord, scene: tuple[Block, ...], whole: float | None, setting: Setting
+    turn: TurnRecord, scene: tuple[Block, ...], share: float | None, setting: Setting
 ) -> Turn:
     target = None
     if turn.target_ids is not None:
         target = _tokens(turn.target_ids, setting, logprob=turn.target_logprobs)
-    loss = _loss(turn, setting)
     return Turn(
         observation=turn.observation,
         commands=turn.commands,
@@ -98,7 +94,7 @@ def _turn(
         advantage=turn.advantage,
         selected=turn.selected,
         weight=turn.transition_weight,
-        share=loss / whole if loss is not None and whole else None,
+        share=share,
         notes=tuple(_notes(turn)),
         scene=scene,
     )
@@ -136,24 +132,28 @@ def _scene(
         return ()
 
 
-def _loss(turn: TurnRecord, setting: Setting) -> float | None:
-    """What the transition adds to the update's prediction loss; None where it cannot be said."""
-    if turn.transition_weight == 0 or setting.loss not in LOSSES:
-        return None
-    if not turn.target_logprobs:
-        return None
-    losses = [
-        LOSSES[setting.loss](math.exp(x), setting.probability_cap) for x in turn.target_logprobs
-    ]
-    return turn.transition_weight * math.fsum(losses) / len(losses)
-
-
-def _whole_loss(records: Sequence[TrajectoryRecord], setting: Setting) -> float | None:
-    """Of the update; None where a transition's part is not known."""
-    weighted = [t for r in records for t in r.turns if t.transition_weight != 0]
-    losses = [_loss(turn, setting) for turn in weighted]
-    known = [loss for loss in losses if loss is not None]
-    return math.fsum(known) if known and len(known) == len(losses) else None
+def _shares(records: Sequence[TrajectoryRecord], setting: Setting) -> dict[tuple[int, int], float]:
+    """Of the update's whole prediction loss, by (place among the records, turn); empty where a
+    part is not known, or a weight is of more than its target (a horizon)."""
+    paw = setting.paw
+    turns = {
+        (place, at): turn
+        for place, record in enumerate(records)
+        for at, turn in enumerate(record.turns)
+        if turn.transition_weight != 0
+    }
+    known = all(turn.target_logprobs for turn in turns.values())
+    if paw is None or paw.horizon > 1 or not turns or not known:
+        return {}
+    logprobs = [x for turn in turns.values() for x in turn.target_logprobs or ()]
+    losses = LOSSES[paw.loss](torch.tensor(logprobs, dtype=torch.float64), paw.probability_cap)
+    left = iter(losses.tolist())
+    parts = {}
+    for place, turn in turns.items():
+        count = len(turn.target_logprobs or ())
+        parts[place] = turn.transition_weight * math.fsum(islice(left, count)) / count
+    whole = math.fsum(parts.values())
+    return {place: part / whole for place, part in parts.items()} if whole else {}
 
 
 def _weighed_with(record: TrajectoryRecord, setting: Setting) -> tuple[int, int]:
@@ -165,7 +165,7 @@ def _group_weights(
 ) -> dict[tuple[int, int], float]:
     """lambda_g: G times what Eq. 11 gives the selected transitions, without the coefficient."""
     sums: defaultdict[tuple[int, int], float] = defaultdict(float)
-    groups = set()
+    groups, coefficient = set(), setting.paw.coefficient if setting.paw is not None else 1.0
     for record in records:
         if record.failure is not None:
             continue
@@ -174,4 +174,4 @@ def _group_weights(
         for turn in record.turns:
             if turn.selected:
                 sums[group] += abs(turn.transition_weight)
-    return {group: total * len(groups) / setting.coefficient for group, total in sums.items()}
+    return {group: total * len(groups) / coefficient for group, total in sums.items()}

@@ -1,9 +1,10 @@
 """What a run or an evaluation is, as lines of (what, value). Pure."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
-from paw.config.tree import Config, PawConfig
+from paw.config.tree import COEFFICIENTS, Config, PawConfig
 from paw.runs.format import EnvironmentRecord, ResultRecord
 
 Facts = tuple[tuple[str, str], ...]
@@ -36,10 +37,15 @@ def readable(found: Mapping[str, Any]) -> tuple[Tables, list[str]]:
     return tables, wrong
 
 
-def predicts(tables: Tables) -> bool:
-    """Does the run train the next observation?"""
-    paw = tables.get("paw", {})
-    return bool(paw.get("enabled", True)) and paw.get("coefficient", 1.0) != 0
+def prediction(tables: Tables) -> PawConfig | None:
+    """How the run trains the next observation; None where it does not, or by a loss of another
+    version."""
+    known = {field.name for field in fields(PawConfig)}
+    given = {key: value for key, value in tables.get("paw", {}).items() if key in known}
+    if given.get("loss", PawConfig.loss) not in COEFFICIENTS:
+        return None
+    paw = PawConfig(**given)
+    return paw if paw.enabled and paw.coefficient else None
 
 
 def run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Facts:
@@ -91,10 +97,10 @@ def result_facts(record: ResultRecord) -> Facts:
 
 
 def _prediction(tables: Tables) -> str:
-    if not predicts(tables):
+    if prediction(tables) is None:
         return "off"
-    paw, usual = tables.get("paw", {}), PawConfig()
-    told = {key: value for key, value in paw.items() if key != "enabled"}
+    usual = PawConfig()
+    told = {key: value for key, value in tables.get("paw", {}).items() if key != "enabled"}
     others = [key for key in told if key not in PREDICTION]
     shown = [key for key in PREDICTION if key in told]
     shown += [key for key in others if told[key] != getattr(usual, key, None)]

@@ -72,10 +72,11 @@ class Feed:
         return page(self._found, runs, live=True)
 
     def _chunk(self, number: int) -> bytes | None:
-        for (run, group), known in self._numbers.items():
-            if known == number:
-                for _, chunk in self._found.sources[run].chunks([group], run):
-                    return encoded(chunk)
+        groups = list(self._numbers)
+        if number < len(groups):
+            run, group = groups[number]
+            for _, chunk in self._found.sources[run].chunks([group], run):
+                return encoded(chunk)
         return None
 
 

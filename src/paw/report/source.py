@@ -7,12 +7,13 @@ from typing import Any
 
 from paw import envs
 from paw.config.parse import load_toml
+from paw.config.tree import PawConfig
 from paw.errors import UserError
 from paw.report.choose import Row
 from paw.report.columns import cells, columns, evaluation
 from paw.report.data import Chunk, Episodes, Run, Task
-from paw.report.episodes import LOSSES, Setting, Texts, episodes_of, surprise
-from paw.report.facts import Facts, predicts, readable, result_facts, run_facts
+from paw.report.episodes import Setting, Texts, episodes_of, surprise
+from paw.report.facts import Facts, prediction, readable, result_facts, run_facts
 from paw.report.odd import odd
 from paw.runs import read
 from paw.runs.format import EvaluationRecord, MetricsRow, ResultRecord
@@ -100,8 +101,7 @@ class Source:
             chunks: number of the chunk of each group that is kept.
             left_out: what is said of those that are not.
         """
-        seen, paw = self._seen, self.tables.get("paw", {})
-        on = self._is_run() and predicts(self.tables)
+        seen, paw = self._seen, self._prediction()
         planned = self.tables.get("run", {}).get("updates")
         updates = self.metrics[-1]["update"] if self.metrics else 0
         state, reason = self._state(updates, planned)
@@ -113,11 +113,11 @@ class Source:
             reason=reason,
             env=self._env(),
             facts=self._facts(),
-            probability_cap=paw.get("probability_cap", 0.2) if on else None,
-            loss=paw.get("loss", "cmae") if on else None,
+            probability_cap=None if paw is None else paw.probability_cap,
+            loss=None if paw is None else paw.loss,
             updates=updates,
             planned=planned,
-            odd=odd(self.metrics, on),
+            odd=odd(self.metrics, predicts=paw is not None),
             metrics=columns(self.metrics),
             evaluations=tuple(map(evaluation, self.evaluations)),
             tasks=tuple(seen.told),
@@ -168,6 +168,9 @@ class Source:
 
     def _is_run(self) -> bool:
         return self.path.is_dir()
+
+    def _prediction(self) -> PawConfig | None:
+        return prediction(self.tables) if self._is_run() else None
 
     def _once(self, file: Path, reader: Any) -> bool:
         """Call the reader of a file that is new or has changed."""
@@ -308,15 +311,10 @@ class Source:
     def _for_people(self) -> Setting:
         """How its records are shown; the tokenizer is loaded once."""
         if self._setting is None:
-            paw = self.tables.get("paw", {})
-            loss = paw.get("loss", "cmae") if self._is_run() and predicts(self.tables) else None
-            one = paw.get("horizon", 1) == 1  # else a weight is of more than the target
             self._setting = Setting(
                 style=_style(self._env()),
                 texts=self._texts(),
-                loss=loss if one and loss in LOSSES else None,
-                probability_cap=paw.get("probability_cap", 0.2),
-                coefficient=paw.get("coefficient", 1.0) or 1.0,
+                paw=self._prediction(),
                 alone=self.tables.get("algorithm", {}).get("name") == "ppo",
             )
         return self._setting
@@ -343,8 +341,7 @@ class Source:
 def _style(env: str) -> Style:
     try:
         return envs.style(env)
-    except (UserError, ImportError) as error:  # somebody else's environment, not installed here
-        del error
+    except (UserError, ImportError):  # somebody else's environment, not installed here
         return Style()
 
 
