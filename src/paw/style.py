@@ -121,9 +121,9 @@ class Style:
     value, such as {"rollout": {"max_turns": 15}}. A card, a file or a flag goes before it."""
     wording: Wording = GAME
     """Classes of tokens and kinds of command, for `paw wm-eval` and `paw noise`."""
-    scene: Callable[[str, Sequence[Step], int], Sequence[Block]] | None = None
-    """(the task's instruction, all turns of an episode, which of them) -> what is seen at that turn
-    and what follows from the turns before it, from the texts alone; None: there is only the text"""
+    scenes: Callable[[str, Sequence[Step]], Iterable[Sequence[Block]]] | None = None
+    """(the task's instruction, all turns of an episode) -> of each turn what is seen at it and what
+    follows from those before it, from the texts alone; None: there are only the texts"""
 
     def __post_init__(self) -> None:
         if not self.tags or not all(re.fullmatch(r"\w+", tag) for tag in self.tags):

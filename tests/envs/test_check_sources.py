@@ -125,27 +125,33 @@ def test_unpicklable_source():
     assert set(failures(source)) == {"pickling"}
 
 
-def doors(instruction, turns, index):
-    return [Block("facts", "Doors", (("Seen", turns[index][0]),), ((0, 0, 4),))]
+def doors(instruction, turns):
+    for observation, _ in turns:
+        yield [Block("facts", "Doors", (("Seen", observation),), ((0, 0, 4),))]
+
+
+def always(blocks):
+    return lambda instruction, turns: [blocks for _ in turns]
 
 
 SCENES = {
-    "returns a <class 'str'> among its Blocks": lambda *_: "none",
-    "returns a <class 'NoneType'>, no sequence": lambda *_: None,
-    "is of kind 'table'": lambda *_: [Block("table", "Doors", ())],  # pyright: ignore
-    "is no (label, text)": lambda *_: [Block("facts", "Doors", (("Seen", 3),))],  # pyright: ignore
-    "the mark (0, 0, 400) lies outside": lambda *_: [
-        Block("facts", "Doors", (("Seen", "a door"),), ((0, 0, 400),))
-    ],
-    "the mark (1, 0, 1) lies outside": lambda *_: [
-        Block("facts", "Doors", (("Seen", "a door"),), ((1, 0, 1),))
-    ],
-    "IndexError": lambda instruction, turns, index: [turns[len(turns)]],
+    "returns a <class 'str'> among its Blocks": always("none"),
+    "returns a <class 'NoneType'>, no sequence": always(None),
+    "is of kind 'table'": always([Block("table", "Doors", ())]),  # pyright: ignore
+    "is no (label, text)": always([Block("facts", "Doors", (("Seen", 3),))]),  # pyright: ignore
+    "the mark (0, 0, 400) lies outside": always(
+        [Block("facts", "Doors", (("Seen", "a door"),), ((0, 0, 400),))]
+    ),
+    "the mark (1, 0, 1) lies outside": always(
+        [Block("facts", "Doors", (("Seen", "a door"),), ((1, 0, 1),))]
+    ),
+    "1 scenes of": lambda instruction, turns: [()],
+    "IndexError": lambda instruction, turns: [turns[len(turns)]],
 }
 
 
 def test_a_scene_of_ones_own_is_drawn():
-    source = type("Source", (Corridors,), {"style": Style(scene=doors)})()
+    source = type("Source", (Corridors,), {"style": Style(scenes=doors)})()
     report = check_environment(source)
     (detail,) = (check.detail for check in report.checks if check.name == "scene")
     assert detail.startswith("drawn at ") and "scene" not in failures(source)
@@ -153,5 +159,5 @@ def test_a_scene_of_ones_own_is_drawn():
 
 @pytest.mark.parametrize("message", SCENES)
 def test_faults_of_scenes(message):
-    source = type("Source", (Corridors,), {"style": Style(scene=SCENES[message])})()
+    source = type("Source", (Corridors,), {"style": Style(scenes=SCENES[message])})()
     assert message in failures(source)["scene"]

@@ -22,13 +22,15 @@ from paw.envs.search_qa.environment import INVALID, NO_RESULTS, format_passages
 from paw.envs.webshop import pages
 from paw.style import Block, Step
 
-SCENES = {name: envs.style(name).scene for name in envs.BUILT_IN}
+SCENES = {name: envs.style(name).scenes for name in envs.BUILT_IN}
 
 
 def draw(env: str, turns: list[Step], index: int = -1, instruction: str = "") -> list[Block]:
-    scene = SCENES[env]
-    assert scene is not None
-    blocks = list(scene(instruction, turns, index % len(turns)))
+    scenes = SCENES[env]
+    assert scenes is not None
+    every = list(scenes(instruction, turns))
+    assert len(every) == len(turns)
+    blocks = list(every[index])
     check_scene(blocks, env)
     return blocks
 

@@ -105,21 +105,22 @@ def test_tokens_and_their_numbers() -> None:
 
 
 def test_scene_sees_the_whole_episode() -> None:
-    def scene(instruction: str, steps: object, at: int) -> tuple[Block, ...]:
-        return (Block("facts", instruction, (("steps", repr(steps)), ("at", str(at)))),)
+    def scenes(instruction: str, steps: list) -> list[tuple[Block, ...]]:
+        told = ("steps", repr(steps))
+        return [(Block("facts", instruction, (told, ("at", str(at)))),) for at in range(len(steps))]
 
     turns = (turn(observation="a", command="x"), turn(observation="b", command="y"))
-    found = episodes_of([record(0, 0, *turns)], {0: 0}, Setting(Style(scene=scene)))[0]
+    found = episodes_of([record(0, 0, *turns)], {0: 0}, Setting(Style(scenes=scenes)))[0]
     assert found.turns[1].scene[0].entries == (
         ("steps", "[('a', 'x'), ('b', 'y'), ('n', '')]"), ("at", "1"),
     )  # fmt: skip
 
 
 def test_a_scene_that_breaks_leaves_the_text() -> None:
-    def scene(instruction: str, steps: object, at: int) -> tuple[Block, ...]:
+    def scenes(instruction: str, steps: object) -> list[tuple[Block, ...]]:
         raise ZeroDivisionError
 
-    found = episodes_of([record(0, 0, turn())], {0: 0}, Setting(Style(scene=scene)))[0]
+    found = episodes_of([record(0, 0, turn())], {0: 0}, Setting(Style(scenes=scenes)))[0]
     assert found.turns[0].scene == () and found.turns[0].observation == "o"
 
 

@@ -312,16 +312,20 @@ def _check_imitation(probe: Probe) -> str:
 
 def _check_scene(probe: Probe) -> str:
     """What `paw report` draws, at every turn of the episodes played."""
-    scene = probe.source.style.scene
-    if scene is None:
+    scenes = probe.source.style.scenes
+    if scenes is None:
         return "there is none: `paw report` shows the texts"
     drawn = turns = 0
     for episode in _recorded(probe):
         steps = [(o.text, c) for o, c in zip(episode.observations, episode.commands, strict=False)]
-        for i in range(len(steps)):
-            probe.doing = f"drawing turn {i + 1} of task {episode.task.id}"
-            blocks = scene(episode.task.instruction, steps, i)
-            check_scene(blocks, f"the scene of turn {i + 1} of task {episode.task.id}")
+        probe.doing = f"drawing task {episode.task.id}"
+        found = list(scenes(episode.task.instruction, steps))
+        expect(
+            len(found) == len(steps),
+            f"task {episode.task.id}: {len(found)} scenes of {len(steps)} turns",
+        )
+        for i, blocks in enumerate(found, start=1):
+            check_scene(blocks, f"the scene of turn {i} of task {episode.task.id}")
             turns, drawn = turns + 1, drawn + bool(blocks)
     return f"drawn at {drawn} of {turns} turns"
 

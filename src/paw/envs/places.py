@@ -6,7 +6,7 @@ at together or one was used from the other.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -154,14 +154,19 @@ class _Memory:
         self.states[thing] = [*(x for x in had if x not in (state, lost)), state]
 
 
-def scene(instruction: str, turns: Sequence[Step], index: int) -> Sequence[Block]:
-    """Place, what is carried and what is here; and what was last seen at other places.
+def scenes(instruction: str, turns: Sequence[Step]) -> Iterator[Sequence[Block]]:
+    """Of each turn: place, what is carried and what is here; what was last seen at other places.
 
-    Nothing where a text up to that turn is none of the game's: what it did is not known.
+    Nothing from a text on that is none of the game's: what it did is not known.
     """
-    memory = _Memory()
-    if not all(memory.read(observation) for observation, _ in turns[: index + 1]):
-        return ()
+    memory, known = _Memory(), True
+    for observation, _ in turns:
+        known = known and memory.read(observation)
+        yield _drawn(memory) if known else ()
+
+
+def _drawn(memory: _Memory) -> list[Block]:
+    """What an attentive player knows, as Blocks."""
     here = memory.here
     place = "not known" if here is None else here[0] if here else "the middle of the room"
     carried = memory.carried and _with_states(memory, memory.carried)

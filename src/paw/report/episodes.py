@@ -11,7 +11,7 @@ import torch
 from paw.config.tree import PawConfig
 from paw.report.data import Episode, Tokens, Turn
 from paw.runs.format import TrajectoryRecord, TurnRecord
-from paw.style import Block, Step, Style
+from paw.style import Block, Style
 from paw.train.prediction.loss import LOSSES
 
 Texts = Callable[[Sequence[int]], Sequence[str]]
@@ -45,11 +45,9 @@ def episodes_of(
     found = []
     for place, row in wanted.items():
         record = records[place]
-        steps = [(turn.observation, turn.command) for turn in record.turns]
-        if record.turns and record.turns[-1].next_observation is not None:
-            steps.append((record.turns[-1].next_observation, ""))  # what the end looks like
+        scenes = _scenes(record, setting)
         turns = tuple(
-            _turn(turn, _scene(record, steps, at, setting), shares.get((place, at)), setting)
+            _turn(turn, scenes[at], shares.get((place, at)), setting)
             for at, turn in enumerate(record.turns)
         )
         found.append(
@@ -122,14 +120,20 @@ def _notes(turn: TurnRecord) -> list[str]:
     return notes
 
 
-def _scene(
-    record: TrajectoryRecord, steps: Sequence[Step], at: int, setting: Setting
-) -> tuple[Block, ...]:
-    scene = setting.style.scene
+def _scenes(record: TrajectoryRecord, setting: Setting) -> list[tuple[Block, ...]]:
+    """Of each turn."""
+    steps = [(turn.observation, turn.command) for turn in record.turns]
+    if record.turns and record.turns[-1].next_observation is not None:
+        steps.append((record.turns[-1].next_observation, ""))  # what the end looks like
+    nothing: list[tuple[Block, ...]] = [()] * len(steps)
     try:
-        return () if scene is None else tuple(scene(record.task.instruction, steps, at))
+        scenes = setting.style.scenes
+        if scenes is None:
+            return nothing
+        found = [tuple(blocks) for blocks in scenes(record.task.instruction, steps)]
     except Exception:  # somebody else's code on somebody else's texts: the texts are shown anyway
-        return ()
+        return nothing
+    return found if len(found) == len(steps) else nothing
 
 
 def _shares(records: Sequence[TrajectoryRecord], setting: Setting) -> dict[tuple[int, int], float]:

@@ -14,7 +14,7 @@ from paw.envs.alfworld.engine import REFUSED, GameState
 from paw.envs.alfworld.expert import Explorer, Walkthrough
 from paw.envs.alfworld.game import Game
 from paw.envs.base import Observation, StepResult, TaskSource, digest
-from paw.envs.places import scene
+from paw.envs.places import scenes
 from paw.errors import UserError, nearest
 from paw.style import Style
 from paw.types import Task
@@ -88,7 +88,7 @@ class Alfworld(TaskSource):
         hidden_commands=("help",),
         validation_split="valid_seen",
         protocol={"rollout": {"max_turns": 50}},
-        scene=scene,
+        scenes=scenes,
     )
 
     def __init__(

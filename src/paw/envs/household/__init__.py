@@ -16,7 +16,7 @@ from paw.envs.base import Environment, TaskSource
 from paw.envs.household.expert import HouseholdExpert
 from paw.envs.household.layouts import GOALS, LEVELS, Game, generate, schedule
 from paw.envs.household.world import REWARD, HouseholdEnvironment
-from paw.envs.places import scene
+from paw.envs.places import scenes
 from paw.errors import UserError, nearest
 from paw.style import Style
 from paw.types import Task
@@ -48,7 +48,7 @@ class Household(TaskSource):
         lower_case=True,
         validation_split="valid",
         protocol={"rollout": {"max_turns": 20}},
-        scene=scene,
+        scenes=scenes,
     )
 
     def __init__(

@@ -1,7 +1,7 @@
 """Search results as a person would read them: passages under their titles, the answer marked."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from paw.envs.search_qa.environment import INVALID, NO_RESULTS, parse_command
 from paw.style import LINKS, Block, Step
@@ -13,24 +13,31 @@ _OPENING, _CLOSING = "<information>", "</information>"
 _DOC = re.compile(r'Doc (\d+)(?:\(Title: "(.*?)"\)|:) ')
 
 
-def scene(instruction: str, turns: Sequence[Step], index: int) -> Sequence[Block]:
-    """The question; or the query and its passages, with the words of the answer that was given at
-    the end marked where they stand."""
-    text, before = turns[index][0], [command for _, command in turns[:index]]
+def scenes(instruction: str, turns: Sequence[Step]) -> Iterator[Sequence[Block]]:
+    """Of each turn the question; or the query and its passages, with the words of the answer that
+    was given at the end marked where they stand."""
+    answer, before = _answer(turns), ""
+    for text, command in turns:
+        yield _seen(instruction, text, before, answer)
+        before = command
+
+
+def _seen(instruction: str, text: str, before: str, answer: str) -> Sequence[Block]:
+    """One turn; `before`: the command that led there, "" at the first."""
     facts = []
-    if before and (parsed := parse_command(before[-1])) and parsed[0] == "search":
+    if (parsed := parse_command(before)) and parsed[0] == "search":
         facts.append(("Query", parsed[1]))
     if text == instruction and not before:
         return [Block("facts", "Question", (("", text),))]
     if text in (INVALID, NO_RESULTS):
         facts.append(("Results", "none"))
         if text == INVALID:
-            facts = [("Not carried out", before[-1] if before else "")]
+            facts = [("Not carried out", before)]
         return [Block("facts", "Search", tuple(facts))]
     passages = _passages(text)
     if not passages:
         return ()
-    marks = _marks([passage for _, passage in passages], _answer(turns))
+    marks = _marks([passage for _, passage in passages], answer)
     found = [Block("facts", "Search", tuple(facts))] if facts else []
     return [*found, Block("passage", "Passages", tuple(passages), tuple(marks))]
 

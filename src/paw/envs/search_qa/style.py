@@ -1,6 +1,6 @@
 """How search-QA is asked, read and scored: the protocol of Search-R1 (arXiv 2503.09516)."""
 
-from paw.envs.search_qa.scene import scene
+from paw.envs.search_qa.scene import scenes
 from paw.envs.search_qa.wording import WORDING
 from paw.style import Style
 
@@ -35,5 +35,5 @@ STYLE = Style(
         "eval": {"temperature": 0.0},
     },
     wording=WORDING,
-    scene=scene,
+    scenes=scenes,
 )

@@ -6,7 +6,7 @@ says it, but for names and values of options, which are listed together there.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from paw.envs.webshop import pages
 from paw.envs.webshop.session import parse
@@ -24,9 +24,15 @@ Piece = tuple[str, str]
 """("", "button", "option" or "clicked", text); in a `text` observation the kind is always ""."""
 
 
-def scene(instruction: str, turns: Sequence[Step], index: int) -> Sequence[Block]:
-    """The page; what was searched, clicked and opened comes from the commands before it."""
-    pieces = _pieces(turns[index][0])
+def scenes(instruction: str, turns: Sequence[Step]) -> Iterator[Sequence[Block]]:
+    """The page of each turn."""
+    for index, (observation, _) in enumerate(turns):
+        yield _page(observation, turns[:index])
+
+
+def _page(observation: str, before: Sequence[Step]) -> Sequence[Block]:
+    """One page; what was searched, clicked and opened comes from the commands before it."""
+    pieces = _pieces(observation)
     texts = [text for _, text in pieces]
     if texts[:1] == [THANKS]:
         return _end(texts)
@@ -38,12 +44,12 @@ def scene(instruction: str, turns: Sequence[Step], index: int) -> Sequence[Block
     if texts[:1] != ["Instruction:"] or not body:
         return ()
     if number := PAGE.fullmatch(body[0][1]):
-        return _results(body[1:], number, turns[:index])
+        return _results(body[1:], number, before)
     if body[0][1] != pages.PREVIOUS:
         return ()
     if _is_item(body):
-        return _item(body[1:], turns[:index])
-    return _sub_page(body[1:], turns[:index])
+        return _item(body[1:], before)
+    return _sub_page(body[1:], before)
 
 
 def _pieces(text: str) -> list[Piece]:

@@ -22,7 +22,7 @@ from paw.envs.webshop.goals import (
     SyntheticGoals,
 )
 from paw.envs.webshop.reward import rule_nouns, spacy_nouns
-from paw.envs.webshop.scene import scene
+from paw.envs.webshop.scene import scenes
 from paw.envs.webshop.session import Session, Shop
 from paw.envs.webshop.wording import WORDING
 from paw.errors import UserError, nearest
@@ -123,7 +123,7 @@ class WebShop(TaskSource):
         validation_split="dev",
         protocol={"rollout": {"max_turns": 15, "max_prompt_tokens": 4096}},
         wording=WORDING,
-        scene=scene,
+        scenes=scenes,
     )
 
     def __init__(
