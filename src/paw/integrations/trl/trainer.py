@@ -136,6 +136,11 @@ class PawGRPOTrainer(GRPOTrainer):
             self._batch.returns = returns.masked_fill(rewards.isnan().all(1), torch.nan).tolist()
         return rewards
 
+    @property
+    def _weight_dtype(self) -> torch.dtype:
+        """As exact as the losses that the weights multiply."""
+        return torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
+
     def update_number(self) -> int:
         """Of the generation batch, the first is 1; a run that goes on counts on."""
         args = self.args
@@ -167,7 +172,7 @@ class PawGRPOTrainer(GRPOTrainer):
         for name, value in update.metrics.items():
             self._metrics["train"][name].append(value)
         mask = output["completion_mask"]
-        weights = weight_rows(update.rows, mask.shape).to(mask.device)
+        weights = weight_rows(update.rows, mask.shape, self._weight_dtype).to(mask.device)
         return weights, torch.arange(len(weights), device=mask.device)
 
     # ---- while it is learned from
@@ -210,7 +215,7 @@ class PawGRPOTrainer(GRPOTrainer):
 
     def _placebo_term(self, model: Any, placebos: list[tuple[RowOf, TurnOf]]) -> Tensor:
         """Of targets that do not stand in TRL's rows: a forward pass of their own."""
-        own = own_rows(placebos, self.accelerator.device)
+        own = own_rows(placebos, self.accelerator.device, self._weight_dtype)
         logps, *_ = super()._get_per_token_logps_and_entropies(
             model, own.token_ids, own.mask, own.weights.shape[1]
         )

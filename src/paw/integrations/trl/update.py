@@ -163,9 +163,9 @@ def _entropy(turn: TurnOf, paw: PawConfig) -> float:
     return sum(values) / len(values)
 
 
-def weight_rows(rows: Sequence[RowOf], shape: Sequence[int]) -> Tensor:
+def weight_rows(rows: Sequence[RowOf], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """[B, C] weight of each token as a target; 0 elsewhere, and where a placebo is predicted."""
-    weights = torch.zeros(tuple(shape))
+    weights = torch.zeros(tuple(shape), dtype=dtype)
     for b, row in enumerate(rows):
         for turn in row.turns:
             if turn.predicted and turn.predicted == row.target_ids(turn):
@@ -233,12 +233,14 @@ class OwnRows:
     """[R, O] of the last O tokens"""
 
 
-def own_rows(placebos: Sequence[tuple[RowOf, TurnOf]], device: torch.device) -> OwnRows:
+def own_rows(
+    placebos: Sequence[tuple[RowOf, TurnOf]], device: torch.device, dtype: torch.dtype
+) -> OwnRows:
     """The rows of some placebos."""
     rows = [row.own_row(turn) + turn.predicted for row, turn in placebos]
     length, targets = max(map(len, rows)), max(len(turn.predicted) for _, turn in placebos)
     ids, mask = (torch.zeros(len(rows), length, dtype=torch.long) for _ in range(2))
-    weights = torch.zeros(len(rows), targets)
+    weights = torch.zeros(len(rows), targets, dtype=dtype)
     for r, (row, (_, turn)) in enumerate(zip(rows, placebos, strict=True)):
         ids[r, length - len(row) :] = torch.tensor(row)
         mask[r, length - len(row) :] = 1
