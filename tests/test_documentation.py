@@ -76,7 +76,7 @@ RULES = [
     Rule(r"^paw eval", "--episodes 2 --eval.max_turns 2"),
     Rule(r"^paw compare", f"--arms baseline,paw --seeds 1 --output cmp {TRAIN}"),
     Rule(r"^paw wm-eval .*--episodes", "--episodes 2"),
-    Rule(r"examples/(quickstart|one_file).py", "--updates 1"),
+    Rule(r"examples/(quickstart|one_file|own_trainer).py", "--updates 1"),
 ]
 """The first rule that matches holds."""
 

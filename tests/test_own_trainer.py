@@ -1,0 +1,98 @@
+"""The trainer of docs/your-own-trainer.md: its gradient is the paper's and whole, and it learns."""
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+FILE = Path(__file__).parents[1] / "examples" / "own_trainer.py"
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("own_trainer", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def gradient(example, model, transitions, judged, coefficient=1.0):
+    model.zero_grad()
+    example.learn(model, transitions, judged, coefficient)
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def small(example):
+    torch.manual_seed(0)
+    config = example.configuration()
+    config.hidden_size, config.intermediate_size = 16, 16
+    model = LlamaForCausalLM(config)
+    transitions, returns = example.act(model)
+    return model, transitions, returns
+
+
+@pytest.mark.numerics
+def test_micro_batches_add_up(example, monkeypatch):
+    model, transitions, returns = small(example)
+    judged = example.judge(transitions, returns)
+    found = gradient(example, model, transitions, judged)
+    for size in (7, 1000):
+        monkeypatch.setattr(example, "MICRO_BATCH", size)
+        other = gradient(example, model, transitions, judged)
+        torch.testing.assert_close(other, found, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.numerics
+def test_gradient_is_the_papers(example, monkeypatch):
+    """Two groups of two, written out: returns 1 0 and 0 0, so lambda 1/2 and 1.
+
+    Advantages +-0.5 / (sqrt(0.5) + 1e-6), then 0. Entropies 3 1 | 2 4: the ceil(0.75 x 4) = 3
+    largest, without the second; so each of the groups weighs 1/2 (G), the first's one transition
+    lambda 1/2, each of the second's two 1/2 of lambda 1.
+    """
+    monkeypatch.setattr(example, "GROUP_SIZE", 2)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(example.configuration())
+    with torch.no_grad():
+        model.lm_head.weight.mul_(60)  # far from uniform
+    rows = [
+        ([1, 3], [2, 3], [13], 3.0),
+        ([1, 3], [2, 4], [14, 4, 15, 16], 1.0),
+        ([1, 4], [2, 3], [14, 3, 15, 16], 2.0),
+        ([1, 4], [9, 9], [11, 12], 4.0),
+    ]
+    transitions, policy, predicted = [], torch.zeros(()), torch.zeros(())
+    advantage = 0.5 / (math.sqrt(0.5) + 1e-6)
+    for i, (prompt, action, seen, entropy) in enumerate(rows):
+        likely = model(torch.tensor([prompt + action])).logits[0, -1].argmax()
+        ids = prompt + action + [int(likely), *seen]
+        logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        at = [logprobs[place - 1, ids[place]] for place in range(1, len(ids))]
+        roles = [0] * 2 + [1] * 2 + [2] * len(at[3:])
+        assert at[3] > math.log(0.2)  # above the cap
+        old = [float(x.detach()) for x in at[1:3]]
+        transitions.append(example.Transition(i, ids, roles, old, entropy))
+        policy = policy - (advantage, -advantage, 0, 0)[i] * sum(at[1:3]) / 8
+        errors = [1 - x.exp() for x in at[3:] if float(x.detach().exp()) <= 0.2]
+        weight = (0.5 / 2, 0, 1 / (2 * 2), 1 / (2 * 2))[i]
+        predicted = predicted + weight * sum(errors) / len(at[3:])
+    judged = example.judge(transitions, torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    for coefficient in (0.0, 1.0):
+        found = gradient(example, model, transitions, judged, coefficient)
+        loss = policy + coefficient * predicted
+        own = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+        own = torch.cat([g.flatten() for g in own])
+        assert own.abs().max() > 1e-3
+        atol = 1e-5 * float(own.abs().max())
+        torch.testing.assert_close(found, own, rtol=1e-4, atol=atol)
+
+
+def test_it_learns(example):
+    """From a third of the boxes found, three of eight by chance, to nearly all of them."""
+    found = example.main(updates=40, coefficient=1.0, seed=0)
+    assert sum(found[:5]) / 5 < 0.5 < 0.75 < sum(found[-5:]) / 5
