@@ -67,11 +67,11 @@ def _besides(table: str, key: str) -> list[str]:
 def origins(resolved: Resolved) -> list[str]:
     """What was taken from where, a text for each layer; only what differs from the defaults."""
     told: dict[str, list[str]] = {layer.name: [] for layer in resolved.layers}
-    usual = Resolved(Config(), (), {})
+    values, usual = resolved.values, Resolved(Config(), (), {}).values
     for key, layer in resolved.origin.items():
         known = not key.startswith("env.") or key[4:] in keys_of("env")
-        if key != "env.options" and not (known and resolved.value(key) == usual.value(key)):
-            told[layer.name].append(f"{key} = {_short(resolved.value(key))}")
+        if key != "env.options" and not (known and values[key] == usual[key]):
+            told[layer.name].append(f"{key} = {_short(values[key])}")
     return [
         # No line ends within a key and its value.
         textwrap.fill(

@@ -83,12 +83,13 @@ class Resolved:
     def origin(self) -> dict[str, Layer]:
         """`table.key` -> the layer that said it last, in the order of the tree."""
         said = {f"{t}.{key}": x for x in self.layers for t, keys in x.table.items() for key in keys}
-        order = [*_flat(self.config), *said]
+        order = [*self.values, *said]
         return {key: said[key] for key in dict.fromkeys(order) if key in said}
 
-    def value(self, key: str) -> Any:
-        """The value of a `table.key`, an environment's option among them."""
-        return _flat(self.config)[key]
+    @functools.cached_property
+    def values(self) -> dict[str, Any]:
+        """`table.key` -> its value, an environment's options among them."""
+        return _flat(self.config)
 
     def given(self, *keys: str) -> bool:
         """Is any of these keys in a file or a flag?"""

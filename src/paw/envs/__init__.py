@@ -49,11 +49,13 @@ def factory(name: str) -> Callable[..., TaskSource]:
     Raises:
         UserError: no such name, module or attribute.
     """
-    registered = {e.name: e.value for e in entry_points(group="paw.envs")} | BUILT_IN
-    target = registered.get(name, name)
+    target = BUILT_IN.get(name)
+    if target is None:  # each installed package is looked at, which takes a while
+        registered = {e.name: e.value for e in entry_points(group="paw.envs")}
+        target = registered.get(name, name)
     module, colon, attribute = target.partition(":")
     if not (colon and module and attribute):
-        raise UserError(f"no environment {name!r}{nearest(name, registered)}")
+        raise UserError(f"no environment {name!r}{nearest(name, names())}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -20,13 +20,6 @@ PACKAGES = ("paw-rl", "torch", "transformers", "tokenizers", "numpy", "msgspec",
 
 def environment_facts() -> dict[str, Any]:
     """Versions, commit and hardware: `EnvironmentRecord` without `data`."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
     return {
         "versions": {p: installed(p) for p in PACKAGES},
         "python": platform.python_version(),
@@ -53,6 +46,15 @@ def peak_memory() -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@functools.cache
+def installed(package: str) -> str | None:
+    """The version of a package, if it is there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 @functools.cache
