@@ -6,7 +6,6 @@ An update that holds every odd case at once: `scripted_groups`. Layout of the to
     append  SYSTEM task… o_0… POLICY | action… END | USER o_1… POLICY | action… END | USER o_2…
 """
 
-import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -261,7 +260,7 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float64) -> Qwen2ForCau
 
 def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float64) -> Policy:
     """`tiny_model` behind the trainer's own forward pass; shares nothing with another call's."""
-    return Policy(copy.deepcopy(tiny_model(seed, dtype)))
+    return Policy(tiny_model(seed, dtype))
 
 
 def gradient(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:

@@ -178,10 +178,22 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
 
 
 SERVER = """
-import json, os, resource, signal, sys
-import torch, transformers, transformers.models.qwen2.modeling_qwen2
+import contextlib, gc, json, os, resource, signal, sys
+import torch, torch.profiler, transformers, transformers.models.qwen2.modeling_qwen2
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 import paw.cli, paw.train.loop, paw.imitate.loop, paw.evals.evaluation
+from paw.runs import facts
+with contextlib.suppress(ImportError):
+    import peft
 torch.set_num_threads(1)
+# What each command would do again, in half its time: compile a thousand patterns, draw the games of
+# a split, ask git and the packages for versions.
+get_checkpoint_conversion_mapping("qwen2")
+list(paw.envs.make("household", split="valid"))
+facts.commit()
+for package in facts.PACKAGES:
+    facts.installed(package)
+gc.freeze()  # what is collected in a child was memory shared with this process
 running = set()
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 count = 0
