@@ -7,6 +7,7 @@ from typing import Any
 
 from paw.config import read, tree
 from paw.errors import UserError
+from paw.integrations.judge import check_fixed
 from paw.integrations.trl.environment import TextEnvironment
 
 FIXED = {
@@ -51,9 +52,7 @@ class PawConfig(tree.PawConfig):
 
 
 def _check(paw: PawConfig) -> None:
-    for key, (value, why) in FIXED.items():
-        if (given := getattr(paw, key)) != value:
-            raise UserError(f"paw.{key} = {given!r}: cannot be done in TRL; {why}")
+    check_fixed(paw, "TRL", FIXED)
     given = {key: value for key, value in paw.table().items() if value is not None}
     read.convert({"paw": given})
     if paw.max_return is not None and not 0 < paw.max_return < float("inf"):

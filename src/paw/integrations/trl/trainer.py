@@ -13,8 +13,8 @@ from trl import GRPOTrainer  # pyright: ignore[reportAttributeAccessIssue]
 
 from paw import objective
 from paw.errors import UserError
+from paw.integrations.judge import judge
 from paw.integrations.trl.environment import TextEnvironment
-from paw.integrations.trl.judge import judge
 from paw.integrations.trl.rundir import RunDirectory
 from paw.integrations.trl.sampling import watching
 from paw.integrations.trl.settings import PawConfig, check_arguments, check_target, max_return_of
@@ -161,7 +161,7 @@ class PawGRPOTrainer(GRPOTrainer):
         judged = judge(
             measured,
             batch.returns,
-            self.num_generations,
+            [n // self.num_generations for n in range(len(batch.returns))],
             paw,
             max_return=self._max_return,
             left=1 - (update.number - 1) / updates,

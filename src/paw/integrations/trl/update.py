@@ -12,7 +12,7 @@ from torch import Tensor
 from paw import objective
 from paw.config.tree import PawConfig
 from paw.errors import UserError
-from paw.integrations.trl.judge import Judged, Measured
+from paw.integrations.judge import Judged, Measured
 from paw.integrations.trl.sampling import Ids, Sampled, Samples
 from paw.integrations.trl.turns import Turn, turns_of
 
@@ -196,15 +196,7 @@ class Update:
                 turn.token_weight = judged.token_weights[r][t]
                 turn.predicted = judged.targets[r][t]
                 turn.selected = judged.selected[r][t]
-        chosen = [s for row in judged.selected for s in row]
-        weights = [w for row in judged.token_weights for w in row]
-        self.metrics = {
-            "wm/group_weight_mean": float(judged.group_weights.mean()),
-            "wm/selected_transitions": float(sum(chosen)),
-            "wm/selected_fraction": sum(chosen) / max(judged.num_candidates, 1),
-            "wm/weighted_transitions": float(sum(w != 0 for w in weights)),
-            "wm/changed_target_fraction": judged.changed_fraction,
-        }
+        self.metrics = judged.metrics()
 
     def placebos(self, numbers: Tensor) -> list[tuple[RowOf, TurnOf]]:
         """Turns of a micro-batch's rows whose target does not stand in its row."""
