@@ -367,9 +367,12 @@ def test_what_is_registered():
     create_colocated_worker_cls({"actor_rollout": made})  # finds verl's methods in ours
 
 
-def test_the_example_is_a_configuration_of_verl():
+def test_the_example_is_a_configuration_of_verl(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    models = [f"{name}.model.path={tmp_path}" for name in ("actor_rollout_ref", "critic")]
     for estimator in ("grpo", "gae", "gigpo"):
-        config = configuration(f"algorithm.adv_estimator={estimator}")
+        config = configuration(f"algorithm.adv_estimator={estimator}", *models)
         validate_config(config, use_reference_policy=False, use_critic=estimator == "gae")
         check_config(config, read_settings(config.paw))
 
