@@ -76,8 +76,7 @@ class Store:
             monkeypatch.setattr(tq, name, getattr(self, name))
 
     def kv_batch_put(self, keys, partition_id, fields=None, tags=None):
-        for name in fields.keys():
-            value = fields.get(name)
+        for name, value in fields.items():
             listed = value.unbind() if isinstance(value, torch.Tensor) else value.tolist()
             for key, one in zip(keys, listed, strict=True):
                 self.rows.setdefault(key, {})[name] = one

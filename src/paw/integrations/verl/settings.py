@@ -1,4 +1,4 @@
-"""The table `paw` of verl's configuration: [paw]'s keys, and tables `env`, `rollout`, `algorithm`."""
+"""The table `paw` of verl's configuration: keys of [paw]; tables `env`, `rollout`, `algorithm`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
