@@ -25,6 +25,7 @@ from paw.commands import (
     play,
     report,
     retriever,
+    serve_env,
     train,
     wm_eval,
 )
@@ -32,8 +33,8 @@ from paw.commands.arguments import Formatter, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (
-    train, imitate, eval, compare, report, episodes, wm_eval, noise, play, check_env, retriever,
-    doctor, data, keys,
+    train, imitate, eval, compare, report, episodes, wm_eval, noise, play, check_env, serve_env,
+    retriever, doctor, data, keys,
 )  # fmt: skip
 """In the order of `paw --help`."""
 ON_DISK = (

@@ -2,6 +2,7 @@
 
 Built in: household, alfworld, webshop, search_qa. Others register through the entry-point group
 `paw.envs` or are named as `module:factory`; a factory takes `split` and keyword options.
+`openenv:URL` are the tasks of an OpenEnv server, `gymnasium:ID` a text environment of Gymnasium.
 """
 
 import importlib
@@ -37,6 +38,9 @@ BUILT_IN = {
     "search_qa": "paw.envs.search_qa:SearchQA",
 }
 
+BY_PLACE = {"openenv": "paw.envs.openenv:at", "gymnasium": "paw.envs.gym:at"}
+"""`NAME:PLACE` -> what makes a factory of the place."""
+
 
 def names() -> list[str]:
     """Every registered environment name."""
@@ -44,11 +48,16 @@ def names() -> list[str]:
 
 
 def factory(name: str) -> Callable[..., TaskSource]:
-    """The factory registered as `name`, or named `module:factory`.
+    """The factory registered as `name`, or named `module:factory`, `openenv:URL`, `gymnasium:ID`.
 
     Raises:
         UserError: no such name, module or attribute.
     """
+    kind, _, place = name.partition(":")
+    if kind in BY_PLACE:
+        if not place:
+            raise UserError(f"environment {name!r}: write openenv:URL or gymnasium:ID")
+        return factory(BY_PLACE[kind])(place)
     target = BUILT_IN.get(name)
     if target is None:  # each installed package is looked at, which takes a while
         registered = {e.name: e.value for e in entry_points(group="paw.envs")}

@@ -1,0 +1,80 @@
+"""`paw serve-env`."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from paw.commands.arguments import Declare, take_split, task_source, whole
+from paw.errors import UserError
+
+if TYPE_CHECKING:
+    from paw.envs import TaskSource
+
+HELP = "serve an environment to OpenEnv's clients"
+EPILOG = """Any --env.option value of the environment may follow.
+  paw serve-env household
+  paw serve-env alfworld --split train,valid_seen --data-dir DIR --port 8001
+Other addresses than this machine's own need a token, in PAW_ENV_TOKEN or --token-file; clients send it as Authorization: Bearer TOKEN."""  # noqa: E501
+SECONDS = whole(1, 10_000_000)
+
+
+def add(declare: Declare) -> None:
+    """Declare the command."""
+    serve = declare("serve-env", run, HELP, EPILOG, ("--env.",))
+    serve.add_argument("env", metavar="NAME|MODULE:FACTORY")
+    serve.add_argument("--split", help="one, or several with commas; the first is the default")
+    serve.add_argument("--data-dir")
+    serve.add_argument("--port", type=whole(0, 65_535), default=8000, help="0: any free one")
+    serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    serve.add_argument("--token-file", metavar="FILE", help="default: $PAW_ENV_TOKEN, if set")
+    serve.add_argument(
+        "--max-sessions", type=whole(1, 100_000), default=256, metavar="N", help="at once (256)"
+    )
+    serve.add_argument(
+        "--idle-seconds", type=SECONDS, default=3600, metavar="S",
+        help="a session that sends nothing for so long is closed (3600)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--step-seconds", type=SECONDS, default=60, metavar="S",
+        help="a session whose environment takes longer is ended (60)",
+    )  # fmt: skip
+
+
+def run(known: argparse.Namespace, keys: list[str]) -> int:
+    from paw.envs.openenv.access import TOKEN_VARIABLE, is_loopback, read_token
+
+    token = read_token(known.token_file)
+    if token is None and not is_loopback(known.host):
+        raise UserError(
+            f"--host {known.host}: other machines can reach it; give a token that clients have to "
+            f"show, in {TOKEN_VARIABLE} or --token-file FILE"
+        )
+    sources = _sources(known, keys)
+
+    from paw.integrations.openenv.guard import Limits
+    from paw.integrations.openenv.server import application, serve
+
+    limits = Limits(known.max_sessions, known.idle_seconds, known.step_seconds)
+    told = ", ".join(f"{split} ({len(source):,} tasks)" for split, source in sources.items())
+    what = f"{next(iter(sources.values())).name} {told}"
+    serve(application(sources, limits, token), what, known.host, known.port)
+    return 0
+
+
+def _sources(known: argparse.Namespace, keys: list[str]) -> "dict[str, TaskSource]":
+    """The tasks of each split."""
+    take_split(known, keys)
+    words = iter(keys)
+    rest = []
+    for word in words:
+        if word == "--env.split":
+            next(words, None)
+        elif not word.startswith("--env.split="):
+            rest.append(word)
+    found = {}
+    for split in known.split.split(",") if known.split else [None]:
+        one = argparse.Namespace(**{**vars(known), "split": split})
+        source = task_source(one, rest)
+        if not len(source):
+            raise UserError(f"--split {source.split}: {source.name} has no tasks there")
+        found[source.split] = source
+    return found

@@ -1,0 +1,261 @@
+"""What stands between the network and OpenEnv's application: token, limits, well-formed messages.
+
+OpenEnv's own handlers get only what they can take: one JSON object a message, of a known type, of
+bounded size and depth, in valid Unicode; so no client ends anything but its own session.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from paw.envs.openenv.access import is_loopback
+from paw.integrations.openenv.session import Stage
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_MESSAGE_BYTES = 1 << 20
+MAX_DEPTH = 32
+"""Of lists and objects in a message."""
+BODY_SECONDS = 30.0
+"""What the body of an HTTP request gets to arrive, and an answer to be taken."""
+TYPES = ("reset", "step", "state", "close")
+NO_TOOLS = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {"code": -32601, "message": "no tools here: play over the WebSocket /ws"},
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the server."""
+
+    max_sessions: int = 256
+    idle_seconds: float = 3600.0
+    """A session that sends nothing for so long is closed."""
+    step_seconds: float = 60.0
+    """A reset or step that takes longer ends its session."""
+
+
+class BadMessage(ValueError):
+    """`code` is one of OpenEnv's `WSErrorCode`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a message. Raises BadMessage."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage("INVALID_JSON", f"not JSON: {str(error)[:200]}") from None
+    if not isinstance(found, dict):
+        raise BadMessage("VALIDATION_ERROR", "a message is a JSON object")
+    layer, depth = [found], 0
+    while layer := [x for value in layer for x in _children(value) if isinstance(x, dict | list)]:
+        depth += 1
+        if depth >= MAX_DEPTH:
+            raise BadMessage("VALIDATION_ERROR", f"nested deeper than {MAX_DEPTH}")
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadMessage("VALIDATION_ERROR", "a text in it is not valid Unicode") from None
+    return found
+
+
+def _children(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def check(message: Message) -> None:
+    """Raises BadMessage for what OpenEnv's handler of a session cannot take."""
+    text = message.get("text")
+    if text is None:
+        raise BadMessage("VALIDATION_ERROR", "messages are text, not bytes")
+    found = parse(text)
+    if found.get("type") not in TYPES:
+        shown = f"{found.get('type')!r:.50}"
+        raise BadMessage("UNKNOWN_TYPE", f"no type {shown}; known: {', '.join(TYPES)}")
+    if not isinstance(found.get("data", {}), dict):
+        raise BadMessage("VALIDATION_ERROR", "data must be a JSON object")
+
+
+class Guard:
+    """An ASGI application around OpenEnv's."""
+
+    def __init__(self, app: Any, stage: Stage, limits: Limits, token: str | None) -> None:
+        self._app, self._stage, self._limits = app, stage, limits
+        self._token = None if token is None else token.encode()
+        self.num_sessions = 0
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request, or one session."""
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        refused = self._refusal(scope)
+        if scope["type"] == "websocket":
+            if refused is None and scope["path"] != "/ws":
+                refused = 404, "sessions are at /ws"
+            if refused is not None:
+                return await _deny(scope, receive, send, *refused)
+            return await self._session(scope, receive, send)
+        if refused is not None:
+            return await _answer(send, refused[0], {"detail": refused[1]})
+        await self._request(scope, receive, send)
+
+    def _refusal(self, scope: Message) -> tuple[int, str] | None:
+        """(HTTP status, why) of what is not even looked at; liveness is anybody's to ask."""
+        headers = dict(scope["headers"])
+        if self._token is not None:
+            if scope["type"] == "http" and scope["path"] == "/health":
+                return None
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, b"Bearer " + self._token):
+                return 401, "Authorization: Bearer TOKEN is needed"
+        elif b"origin" in headers and not _is_here(headers[b"origin"].decode("latin-1")):
+            return 403, "a page from elsewhere may not use this server"
+        return None
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[bool]:
+        """A session's place while it lasts; False where all are taken. Calls that hang keep
+        theirs."""
+        if self.num_sessions + self._stage.num_hanging >= self._limits.max_sessions:
+            yield False
+            return
+        self.num_sessions += 1
+        try:
+            yield True
+        finally:
+            self.num_sessions -= 1
+
+    @property
+    def _full(self) -> str:
+        hanging = self._stage.num_hanging
+        more = f", {hanging} of them hang" if hanging else ""
+        return f"all {self._limits.max_sessions} sessions are taken{more}"
+
+    async def _session(self, scope: Message, receive: Receive, send: Send) -> None:
+        with self._place() as has_place:
+            if has_place:
+                return await self._app(scope, self._heard(receive, send), _timed(send))
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send(_error("CAPACITY_REACHED", self._full))
+        await send({"type": "websocket.close", "code": 1013, "reason": self._full})
+
+    def _heard(self, receive: Receive, send: Send) -> Receive:
+        """`receive` that passes on well-formed messages alone, and the end of an idle session."""
+        seconds = self._limits.idle_seconds
+
+        async def heard() -> Message:
+            while True:
+                try:
+                    async with asyncio.timeout(seconds):
+                        message = await receive()
+                except TimeoutError:
+                    reason = f"no message for {seconds:g} s"
+                    with contextlib.suppress(Exception):
+                        await send({"type": "websocket.close", "code": 1001, "reason": reason})
+                    return {"type": "websocket.disconnect", "code": 1001}
+                if message["type"] != "websocket.receive":
+                    return message
+                try:
+                    check(message)
+                    return message
+                except BadMessage as error:
+                    await _timed(send)(_error(error.code, str(error)))
+
+        return heard
+
+    async def _request(self, scope: Message, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(receive)
+            if body:
+                parse(body)
+        except TimeoutError:
+            return await _answer(send, 408, {"detail": f"no body within {BODY_SECONDS:g} s"})
+        except ConnectionError:
+            return
+        except OverflowError:
+            return await _answer(send, 413, {"detail": f"at most {MAX_MESSAGE_BYTES} bytes"})
+        except BadMessage as error:
+            return await _answer(send, 400, {"detail": str(error)})
+        if scope["path"] == "/mcp":  # OpenEnv's own makes sessions that no connection ends
+            return await _answer(send, 200, NO_TOOLS)
+        whole = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def replay() -> Message:
+            return next(whole, None) or await receive()
+
+        if scope["path"] != "/reset":
+            return await self._app(scope, replay, send)
+        with self._place() as has_place:
+            if has_place:
+                return await self._app(scope, replay, send)
+        await _answer(send, 503, {"detail": self._full})
+
+
+def _is_here(origin: str) -> bool:
+    """Is it a page of this machine? A browser sends where a page is from, other clients nothing."""
+    try:
+        return is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:
+        return False
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > MAX_MESSAGE_BYTES:
+            raise OverflowError
+    return bytes(body)
+
+
+def _timed(send: Send) -> Send:
+    """`send` that does not wait for ever for a client that takes nothing."""
+
+    async def timed(message: Message) -> None:
+        async with asyncio.timeout(BODY_SECONDS):
+            await send(message)
+
+    return timed
+
+
+def _error(code: str, message: str) -> Message:
+    """As OpenEnv's `WSErrorResponse`."""
+    text = json.dumps({"type": "error", "data": {"message": message, "code": code}})
+    return {"type": "websocket.send", "text": text}
+
+
+async def _answer(send: Send, status: int, content: dict[str, Any], kind: str = "http") -> None:
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    body = json.dumps(content).encode()
+    headers.append((b"content-length", str(len(body)).encode()))
+    start = {"type": f"{kind}.response.start", "status": status, "headers": headers}
+    await send(start)
+    await send({"type": f"{kind}.response.body", "body": body})
+
+
+async def _deny(scope: Message, receive: Receive, send: Send, status: int, detail: str) -> None:
+    """Refuse a WebSocket before it is one, with its reason where the server can say it."""
+    await receive()
+    if "websocket.http.response" in scope.get("extensions", {}):
+        return await _answer(send, status, {"detail": detail}, "websocket.http")
+    await send({"type": "websocket.close", "code": 1008, "reason": detail})
