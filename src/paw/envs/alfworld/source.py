@@ -153,12 +153,14 @@ class Alfworld(TaskSource):
         Raises:
             UserError: the file is missing or cannot be read.
         """
-        if task_id not in self._games:
+        game = self._games.get(task_id)
+        if game is None:
             game = files.read_game(self._root, task_id)
             if len(self._games) >= NUM_CACHED_GAMES:
-                del self._games[next(iter(self._games))]
+                oldest, *_ = self._games  # at once: other threads may be here
+                self._games.pop(oldest, None)
             self._games[task_id] = game
-        return self._games[task_id]
+        return game
 
     def open(self, task: Task, seed: int = 0) -> AlfworldEnvironment:
         """A fresh episode. Games have no chance in them: `seed` changes nothing."""

@@ -145,37 +145,14 @@ class Guard:
         return f"all {self._limits.max_sessions} sessions are taken{more}"
 
     async def _session(self, scope: Message, receive: Receive, send: Send) -> None:
+        line = _Line(receive, send, self._limits.idle_seconds)
         with self._place() as has_place:
             if has_place:
-                return await self._app(scope, self._heard(receive, send), _timed(send))
-        await receive()
-        await send({"type": "websocket.accept"})
-        await send(_error("CAPACITY_REACHED", self._full))
-        await send({"type": "websocket.close", "code": 1013, "reason": self._full})
-
-    def _heard(self, receive: Receive, send: Send) -> Receive:
-        """`receive` that passes on well-formed messages alone, and the end of an idle session."""
-        seconds = self._limits.idle_seconds
-
-        async def heard() -> Message:
-            while True:
-                try:
-                    async with asyncio.timeout(seconds):
-                        message = await receive()
-                except TimeoutError:
-                    reason = f"no message for {seconds:g} s"
-                    with contextlib.suppress(Exception):
-                        await send({"type": "websocket.close", "code": 1001, "reason": reason})
-                    return {"type": "websocket.disconnect", "code": 1001}
-                if message["type"] != "websocket.receive":
-                    return message
-                try:
-                    check(message)
-                    return message
-                except BadMessage as error:
-                    await _timed(send)(_error(error.code, str(error)))
-
-        return heard
+                return await self._app(scope, line.receive, line.send)
+        await line.receive()
+        await line.send({"type": "websocket.accept"})
+        await line.send(_error("CAPACITY_REACHED", self._full))
+        await line.send({"type": "websocket.close", "code": 1013, "reason": self._full})
 
     async def _request(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
@@ -206,6 +183,44 @@ class Guard:
         await _answer(send, 503, {"detail": self._full})
 
 
+class _Line:
+    """The two ends of a session's connection, as OpenEnv's handler gets them."""
+
+    def __init__(self, receive: Receive, send: Send, idle_seconds: float) -> None:
+        self._receive, self._send, self._idle_seconds = receive, send, idle_seconds
+        self._gone = False
+
+    async def receive(self) -> Message:
+        """The next well-formed message; others are answered here. An idle session has ended."""
+        while not self._gone:
+            try:
+                async with asyncio.timeout(self._idle_seconds):
+                    message = await self._receive()
+            except TimeoutError:
+                reason = f"no message for {self._idle_seconds:g} s"
+                await self.send({"type": "websocket.close", "code": 1001, "reason": reason})
+                break
+            if message["type"] != "websocket.receive":
+                return message
+            try:
+                check(message)
+                return message
+            except BadMessage as error:
+                await self.send(_error(error.code, str(error)))
+        self._gone = True
+        return {"type": "websocket.disconnect", "code": 1001}
+
+    async def send(self, message: Message) -> None:
+        """Nothing where nobody is left to take it, or nobody takes it."""
+        if self._gone:
+            return
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                await self._send(message)
+        except (OSError, RuntimeError):  # a time-out; the client has gone, or was never quite there
+            self._gone = True
+
+
 def _is_here(origin: str) -> bool:
     """Is it a page of this machine? A browser sends where a page is from, other clients nothing."""
     try:
@@ -225,16 +240,6 @@ async def _body(receive: Receive) -> bytes:
         if len(body) > MAX_MESSAGE_BYTES:
             raise OverflowError
     return bytes(body)
-
-
-def _timed(send: Send) -> Send:
-    """`send` that does not wait for ever for a client that takes nothing."""
-
-    async def timed(message: Message) -> None:
-        async with asyncio.timeout(BODY_SECONDS):
-            await send(message)
-
-    return timed
 
 
 def _error(code: str, message: str) -> Message:

@@ -111,7 +111,7 @@ def _config(app: Guard) -> uvicorn.Config:
         app,
         http=_Protocol,
         lifespan="on",
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         proxy_headers=False,

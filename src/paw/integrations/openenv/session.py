@@ -179,15 +179,14 @@ class Session(Environment[PawAction, PawObservation, PawState]):
 
     def close(self) -> None:
         """Free what the session holds; does not wait for it."""
-        if not self._ended:
-            self._ended, host, player = "the session is closed", self._host, self._player
-            self._host = self._player = None
-            close = host.close if host else lambda: None
-            if player:
-                player.submit(close)
-                player.end()
-            else:
-                close()
+        if self._ended:
+            return
+        self._ended = "the session is closed"
+        if self._player is None:
+            self._free()
+        else:
+            self._player.submit(self._free)
+            self._player.end()
 
     def get_metadata(self) -> EnvironmentMetadata:
         """Name, a sentence, and the version of paw."""
@@ -239,14 +238,16 @@ class Session(Environment[PawAction, PawObservation, PawState]):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             self._stage.hanging(1)
-            player, stage = self._player, self._stage
-            self._ended = (
-                f"no answer from the environment within {seconds:g} s: the session is over"
-            )
-            player.submit(lambda: (stage.hanging(-1), self._host and self._host.close()))
-            player.end()
-            warn(f"session of {self._state.task}: {self._ended}")
+            self._ended = f"the environment gave no answer in {seconds:g} s: the session is over"
+            self._player.submit(self._free)
+            self._player.submit(lambda: self._stage.hanging(-1))
+            self._player.end()
+            self._warn(self._ended)
             raise Refused(self._ended) from None
+
+    def _free(self) -> None:
+        if self._host is not None:
+            self._host.close()
 
     def _begin(self, split: str, index: int, seed: int, episode_id: str) -> PawObservation:
         source = self._stage.sources[split]
@@ -274,8 +275,12 @@ class Session(Environment[PawAction, PawObservation, PawState]):
     def _failed(self, failure: Failure) -> Refused:
         self._state.done = True
         self._over = "the environment failed: reset begins another episode"
-        warn(f"session of {self._state.task}: {failure.reason}")
+        self._warn(failure.reason)
         return Refused(f"the environment failed: {failure.reason}")
+
+    def _warn(self, what: str) -> None:
+        state = self._state
+        warn(f"{state.split} {state.index}, episode {state.episode_id}: {what}")
 
 
 def _whole(name: str, value: Any, largest: int) -> int:
