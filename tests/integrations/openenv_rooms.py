@@ -87,7 +87,7 @@ class Raw:
     def __init__(self, url: str) -> None:
         from websockets.sync.client import connect
 
-        self._socket = connect("ws" + url.removeprefix("http") + "/ws", proxy=None)
+        self._socket = connect("ws" + url.removeprefix("http") + "/ws", proxy=None).__enter__()
 
     def send(self, kind: str, **data) -> None:
         self._socket.send(json.dumps({"type": kind, "data": data}))

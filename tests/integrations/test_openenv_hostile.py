@@ -92,7 +92,7 @@ def url(app):
 
 
 def dial(url: str, **options):
-    return connect("ws" + url.removeprefix("http") + "/ws", proxy=None, **options)
+    return connect("ws" + url.removeprefix("http") + "/ws", proxy=None, **options).__enter__()
 
 
 def plays(url: str) -> bool:

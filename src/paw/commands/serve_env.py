@@ -1,13 +1,15 @@
 """`paw serve-env`."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, take_split, task_source, whole
+from paw.commands.arguments import Declare, split_keys, take_split, task_source, whole
 from paw.errors import UserError
 
 if TYPE_CHECKING:
     from paw.envs import TaskSource
+    from paw.integrations.openenv.guard import Guard
 
 HELP = "serve an environment to OpenEnv's clients"
 EPILOG = """Any --env.option value of the environment may follow.
@@ -50,14 +52,38 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
         )
     sources = _sources(known, keys)
 
-    from paw.integrations.openenv.guard import Limits
-    from paw.integrations.openenv.server import application, serve
+    from paw.integrations.openenv.server import serve
 
-    limits = Limits(known.max_sessions, known.idle_seconds, known.step_seconds)
     told = ", ".join(f"{split} ({len(source):,} tasks)" for split, source in sources.items())
     what = f"{next(iter(sources.values())).name} {told}"
-    serve(application(sources, limits, token), what, known.host, known.port)
+    serve(_application(known, sources, token), what, known.host, known.port)
     return 0
+
+
+def application_of(words: Sequence[str]) -> "Guard":
+    """The ASGI application of what stands behind `paw serve-env`, for a server of one's own.
+
+    Raises:
+        UserError: as the command, but for addresses: who can reach it is up to that server.
+    """
+    parser = argparse.ArgumentParser("serve-env", allow_abbrev=False)
+    add(lambda *args, **kwargs: parser)
+    words, keys = split_keys(words)
+    known = parser.parse_args(words, argparse.Namespace(command="serve-env"))
+
+    from paw.envs.openenv.access import read_token
+
+    return _application(known, _sources(known, keys), read_token(known.token_file))
+
+
+def _application(
+    known: argparse.Namespace, sources: "Mapping[str, TaskSource]", token: str | None
+) -> "Guard":
+    from paw.integrations.openenv.guard import Limits
+    from paw.integrations.openenv.server import application
+
+    limits = Limits(known.max_sessions, known.idle_seconds, known.step_seconds)
+    return application(sources, limits, token)
 
 
 def _sources(known: argparse.Namespace, keys: list[str]) -> "dict[str, TaskSource]":

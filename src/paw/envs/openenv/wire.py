@@ -111,7 +111,7 @@ class Wire:
                 max_size=MAX_ANSWER_BYTES,
                 compression=None,
                 **here,
-            )
+            ).__enter__()
         except InvalidStatus as error:
             status = error.response.status_code
             raise NoAnswer(f"HTTP {status}{_hint(status)}") from None
