@@ -52,7 +52,7 @@ class BadMessage(ValueError):
         self.code = code
 
 
-def parse(text: str | bytes) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     """The JSON object in a message. Raises BadMessage."""
     try:
         found = json.loads(text)
@@ -60,20 +60,23 @@ def parse(text: str | bytes) -> dict[str, Any]:
         raise BadMessage("INVALID_JSON", f"not JSON: {str(error)[:200]}") from None
     if not isinstance(found, dict):
         raise BadMessage("VALIDATION_ERROR", "a message is a JSON object")
-    layer, depth = [found], 0
-    while layer := [x for value in layer for x in _children(value) if isinstance(x, dict | list)]:
-        depth += 1
-        if depth >= MAX_DEPTH:
-            raise BadMessage("VALIDATION_ERROR", f"nested deeper than {MAX_DEPTH}")
-    try:
-        json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise BadMessage("VALIDATION_ERROR", "a text in it is not valid Unicode") from None
+    if text.count("[") + text.count("{") >= MAX_DEPTH:
+        layer, depth = [found], 0
+        while layer := [x for parent in layer for x in _children(parent)]:
+            depth += 1
+            if depth >= MAX_DEPTH:
+                raise BadMessage("VALIDATION_ERROR", f"nested deeper than {MAX_DEPTH}")
+    if "\\u" in text:
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise BadMessage("VALIDATION_ERROR", "a text in it is not valid Unicode") from None
     return found
 
 
-def _children(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value
+def _children(parent: Any) -> list[Any]:
+    found = parent.values() if isinstance(parent, dict) else parent
+    return [x for x in found if isinstance(x, dict | list)]
 
 
 def check(message: Message) -> None:
@@ -159,14 +162,14 @@ class Guard:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _body(receive)
             if body:
-                parse(body)
+                parse(body.decode())
         except TimeoutError:
             return await _answer(send, 408, {"detail": f"no body within {BODY_SECONDS:g} s"})
         except ConnectionError:
             return
         except OverflowError:
             return await _answer(send, 413, {"detail": f"at most {MAX_MESSAGE_BYTES} bytes"})
-        except BadMessage as error:
+        except (BadMessage, UnicodeDecodeError) as error:
             return await _answer(send, 400, {"detail": str(error)})
         if scope["path"] == "/mcp":  # OpenEnv's own makes sessions that no connection ends
             return await _answer(send, 200, NO_TOOLS)
