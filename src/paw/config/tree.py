@@ -86,7 +86,8 @@ class RunConfig:
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig:
     name: str = "household"
-    """household | alfworld | webshop | search_qa | a registered name | module:factory."""
+    """household | alfworld | webshop | search_qa | a registered name | module:factory |
+    openenv:URL | gymnasium:ID."""
     split: str = "train"
     """Tasks to train on."""
     data_dir: str | None = None

@@ -38,8 +38,8 @@ BUILT_IN = {
     "search_qa": "paw.envs.search_qa:SearchQA",
 }
 
-BY_PLACE = {"openenv": "paw.envs.openenv:at", "gymnasium": "paw.envs.gym:at"}
-"""`NAME:PLACE` -> what makes a factory of the place."""
+BY_PLACE = {"openenv": "paw.envs.openenv", "gymnasium": "paw.envs.gym"}
+"""`NAME:PLACE` -> the module whose `at(PLACE)` is the factory."""
 
 
 def names() -> list[str]:
@@ -57,7 +57,7 @@ def factory(name: str) -> Callable[..., TaskSource]:
     if kind in BY_PLACE:
         if not place:
             raise UserError(f"environment {name!r}: write openenv:URL or gymnasium:ID")
-        return factory(BY_PLACE[kind])(place)
+        return importlib.import_module(BY_PLACE[kind]).at(place)
     target = BUILT_IN.get(name)
     if target is None:  # each installed package is looked at, which takes a while
         registered = {e.name: e.value for e in entry_points(group="paw.envs")}

@@ -5,6 +5,7 @@ one, by split and index; elsewhere a task is a seed, and the splits train, valid
 disjoint ones. An episode is a WebSocket connection, which OpenEnv makes a session of its own.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -139,6 +140,17 @@ class OpenEnvSource(TaskSource):
             self._described[index] = about if isinstance(about, dict) else {}
         return self._described[index]
 
+    def _patiently(self, index: int) -> dict[str, Any]:
+        """The same, while a run goes on. Raises RunFailure where the server is gone for good."""
+        for attempt in range(ATTEMPTS - 1):
+            with contextlib.suppress(NoAnswer):
+                return self._about(index)
+            time.sleep(2**attempt)
+        try:
+            return self._about(index)
+        except NoAnswer as error:
+            raise RunFailure(f"openenv:{self.url}: {error}") from None
+
     def __len__(self) -> int:
         return self._num_tasks
 
@@ -156,15 +168,7 @@ class OpenEnvSource(TaskSource):
         if self._length is None:
             seed = FIRST_SEEDS[self.split] + index
             return Task(f"{self.split}/{seed}", self.name, self._instruction)
-        for attempt in range(ATTEMPTS):
-            try:
-                about = self._about(index)
-                break
-            except NoAnswer as error:
-                if attempt + 1 == ATTEMPTS:
-                    raise RunFailure(f"openenv:{self.url}: {error}") from None
-                time.sleep(2**attempt)
-        said = {k: v for k, v in about.items() if isinstance(v, str) and v}
+        said = {k: v for k, v in self._patiently(index).items() if isinstance(v, str) and v}
         own = f":{said['id']}" if "id" in said else ""
         return Task(
             f"{self.split}/{index}{own}",
