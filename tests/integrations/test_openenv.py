@@ -27,6 +27,7 @@ from paw.integrations.openenv.server import application, running
 
 pytestmark = [pytest.mark.openenv, pytest.mark.filterwarnings("ignore")]
 
+PATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 PACKAGE = Path(__file__).parents[2] / "integrations" / "openenv"
 
 
@@ -308,6 +309,17 @@ def test_the_command_serves_until_it_is_told_to_stop(command, number):
     process.send_signal(number)
     assert process.wait(30) == 0
     assert process.stderr.read() == ""
+
+
+def test_a_call_that_hangs_does_not_keep_the_command_from_ending(command):
+    process = command("openenv_rooms:Rooms", "--port", "0", PYTHONPATH=PATH)
+    url = process.stderr.readline().partition(" at ")[2].partition(";")[0]
+    client = Raw(url)
+    client.ask("reset", index=0)
+    client.send("step", command="hang")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(50) == 0  # it hangs for 60 s
+    assert "Traceback" not in process.stderr.read()
 
 
 def test_the_server_loads_no_torch():

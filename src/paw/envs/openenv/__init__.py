@@ -28,6 +28,9 @@ from paw.types import Task
 
 ATTEMPTS = 4
 """To ask for a task, with seconds between them: a server may be starting again."""
+WAITS = (0.1, 0.2, 0.4, 0.8)
+"""Seconds between attempts at a server that has no session free: those that were closed a moment
+ago end on their own time."""
 COMMANDS = ("commands", "admissible_commands", "available_actions", "legal_actions")
 """Names under which environments list what can be done now."""
 
@@ -215,12 +218,24 @@ class OpenEnvEpisode(Episode):
 
     def start(self) -> Observation:
         """Connect and reset."""
-        self._wire = Wire(self._source.url)
-        answer = self._wire.ask("reset", self._start)
+        answer = self._reset()
         if answer.get("done"):
             raise NoAnswer("the episode is over at its start")
         self._last = self._source.observed(answer)
         return self._last
+
+    def _reset(self) -> dict[str, Any]:
+        waits = iter(WAITS)
+        while True:
+            self._wire = Wire(self._source.url)
+            try:
+                return self._wire.ask("reset", self._start)
+            except ServerError as error:
+                self._wire.close()
+                seconds = next(waits, None)
+                if error.code != "CAPACITY_REACHED" or seconds is None:
+                    raise
+                time.sleep(seconds)
 
     def play(self, command: str) -> StepResult:
         """One step. A command that the server does not take as an action is not valid."""

@@ -98,7 +98,7 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         try:
-            from websockets.exceptions import InvalidHandshake, InvalidStatus
+            from websockets.exceptions import InvalidStatus, WebSocketException
             from websockets.sync.client import connect
         except ImportError:
             raise ImportError("openenv:URL needs websockets: pip install websockets") from None
@@ -115,7 +115,7 @@ class Wire:
         except InvalidStatus as error:
             status = error.response.status_code
             raise NoAnswer(f"HTTP {status}{_hint(status)}") from None
-        except (OSError, InvalidHandshake) as error:
+        except (OSError, WebSocketException) as error:
             raise NoAnswer(str(error) or type(error).__name__) from None
 
     def ask(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,9 @@ class Guard:
         line = _Line(receive, send, self._limits.idle_seconds)
         with self._place() as has_place:
             if has_place:
-                return await self._app(scope, line.receive, line.send)
+                with contextlib.suppress(asyncio.CancelledError):  # the server does not wait longer
+                    await self._app(scope, line.receive, line.send)
+                return
         await line.receive()
         await line.send({"type": "websocket.accept"})
         await line.send(_error("CAPACITY_REACHED", self._full))
