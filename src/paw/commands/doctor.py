@@ -31,6 +31,8 @@ EXTRAS = {
     "gguf": "model.path = FILE.gguf",
     "search": "Parquet files of search_qa",
     "trl": "paw.integrations.trl: TRL's trainer",
+    "openenv": "paw serve-env, and env.name = openenv:URL",
+    "gymnasium": "env.name = gymnasium:ID",
     "track": "run.track",
     "dev": "the project's own tests and checks",
 }

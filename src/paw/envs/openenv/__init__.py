@@ -6,6 +6,7 @@ disjoint ones. An episode is a WebSocket connection, which OpenEnv makes a sessi
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from paw.envs.openenv.wire import (
     ask,
     checked_url,
 )
-from paw.errors import RunFailure, UserError, nearest
+from paw.errors import RunFailure, UserError, nearest, warn
 from paw.style import Style
 from paw.types import Task
 
@@ -233,7 +234,10 @@ class OpenEnvEpisode(Episode):
             except ServerError as error:
                 self._wire.close()
                 seconds = next(waits, None)
-                if error.code != "CAPACITY_REACHED" or seconds is None:
+                if error.code != "CAPACITY_REACHED":
+                    raise
+                if seconds is None:
+                    _warn_of_full(self._source.url, error.message)
                     raise
                 time.sleep(seconds)
 
@@ -272,6 +276,11 @@ class OpenEnvEpisode(Episode):
         super().close()
         if self._wire is not None:
             self._wire.close()
+
+
+@functools.cache  # once in a process
+def _warn_of_full(url: str, message: str) -> None:
+    warn(f"openenv:{url} must take as many sessions as are played at once: {message}")
 
 
 def _is_unicode(text: str) -> bool:
