@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,20 @@ def test_the_same_episodes_as_in_process(name, alfworld_dir: Path, shared_data: 
             here = play(source, index, 0, follow)
             script = iter(commands_of(source, index, follow_again(source, index)))
             assert play_raw(url, index, 0, lambda *_, script=script: next(script)) == here
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["alfworld", "webshop"])
+def test_sessions_at_once_play_as_one_does(name, alfworld_dir, shared_data, monkeypatch):
+    """Eight threads on one source; ALFWorld's cache of games, of two here, is fought over."""
+    monkeypatch.setattr("paw.envs.alfworld.source.NUM_CACHED_GAMES", 2)
+    split = {"alfworld": "valid_seen", "webshop": "test"}[name]
+    folder = {"alfworld": alfworld_dir, "webshop": shared_data / "webshop"}[name]
+    source = envs.make(name, split=split, data_dir=str(folder))
+    indices = [*range(16), *range(16)]
+    with running(application({split: source})) as url, ThreadPoolExecutor(8) as pool:
+        there = list(pool.map(lambda i: play_raw(url, i, 1, scripted(name, i)), indices))
+    assert there == [play(source, i, 1, scripted(name, i)) for i in indices]
 
 
 def follow_again(source: TaskSource, index: int):

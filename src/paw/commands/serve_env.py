@@ -25,8 +25,8 @@ def add(declare: Declare) -> None:
     serve.add_argument("env", metavar="NAME|MODULE:FACTORY")
     serve.add_argument("--split", help="one, or several with commas; the first is the default")
     serve.add_argument("--data-dir")
-    serve.add_argument("--port", type=whole(0, 65_535), default=8000, help="0: any free one")
-    serve.add_argument("--host", default="127.0.0.1", help="default: this machine alone")
+    serve.add_argument("--port", type=whole(0, 65_535), default=8000, help="8000; 0: any free one")
+    serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1, this machine alone")
     serve.add_argument("--token-file", metavar="FILE", help="default: $PAW_ENV_TOKEN, if set")
     serve.add_argument(
         "--max-sessions", type=whole(1, 100_000), default=256, metavar="N", help="at once (256)"
