@@ -64,7 +64,15 @@ def test_the_text_of_an_observation(fields, chosen, found):
 
 
 @pytest.mark.parametrize(
-    "name", ["openenv", "openenv:", "openenv:127.0.0.1:8000", "openenv:ftp://x", "openenv:http://"]
+    "name",
+    [
+        "openenv",
+        "openenv:",
+        "openenv:127.0.0.1:8000",
+        "openenv:ftp://x",
+        "openenv:http://",
+        "openenv:$NO_SUCH_VARIABLE",
+    ],
 )
 def test_what_is_no_address(name: str):
     with pytest.raises(UserError, match="openenv:"):

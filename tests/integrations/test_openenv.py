@@ -15,14 +15,18 @@ import pytest
 
 pytest.importorskip("openenv", reason="OpenEnv is not installed: pip install .[openenv]")
 
+from openenv.auto._discovery import _create_env_info_from_package
 from openenv.cli._cli_utils import validate_env_structure
 from openenv.cli._validation import validate_running_environment
 from openenv.core import GenericEnvClient
+from openenv.validation import Level, Verdict, run_validation
 from openenv_rooms import RELEASE, Raw, Rooms, wait_for
 
 from paw import envs
+from paw.commands.serve_env import application_of
 from paw.envs.base import StepResult, TaskSource
-from paw.integrations.openenv import PawAction, PawEnv
+from paw.errors import UserError
+from paw.integrations.openenv import PawAction, PawEnv, PawObservation
 from paw.integrations.openenv.guard import Limits
 from paw.integrations.openenv.server import application, running
 
@@ -290,6 +294,30 @@ def test_more_sessions_than_allowed_are_told_so():
 
 def test_the_package_has_the_layout_of_openenv():
     assert validate_env_structure(PACKAGE) == ["Recommended directory missing: outputs/"]
+    report = run_validation(PACKAGE, max_level=Level.STATIC, skip_build=True)
+    assert report.verdict is Verdict.PASS
+
+
+def test_autoenv_finds_the_classes_of_the_package(tmp_path: Path, monkeypatch):
+    (tmp_path / "paw_env").symlink_to(PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = _create_env_info_from_package("openenv-paw_env", "paw_env", "0.1.0")
+    assert found is not None and found.env_key == "paw"
+    assert found.get_client_class() is PawEnv
+    assert found.get_action_class() is PawAction
+    assert found.get_observation_class() is PawObservation
+
+
+def test_what_a_container_serves_stands_in_the_words_of_the_command():
+    app = application_of(["household", "--split", "valid,train", "--env.level=2"])
+    with running(app) as url:
+        client = Raw(url)
+        there = client.ask("reset", index=4)["observation"]["text"]
+        client.close()
+    source = envs.make("household", split="valid", level=2)
+    assert there == source.open(source[4]).reset().text
+    with pytest.raises(UserError, match=r"no split 'tset'"):
+        application_of(["household", "--split", "tset"])
 
 
 @pytest.fixture

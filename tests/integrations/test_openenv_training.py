@@ -19,6 +19,7 @@ from paw import envs
 from paw.cli import main
 from paw.envs.check import check_environment, format_report
 from paw.errors import UserError
+from paw.integrations.openenv.guard import Limits
 from paw.integrations.openenv.server import application, running
 from paw.rollout.pool import EnvironmentPool, Failure
 
@@ -135,6 +136,22 @@ def test_a_failure_costs_one_episode_and_a_dead_server_says_so():
         envs.make(f"openenv:{server_is_gone}")
 
 
+def test_a_server_that_is_too_small_is_told_of(capsys):
+    with running(application({"train": Rooms()}, Limits(max_sessions=1))) as url:
+        source = envs.make(f"openenv:{url}")
+        first, second = source.open(source[0]), source.open(source[1])
+        first.reset()
+        for _ in range(2):
+            with pytest.raises(
+                RuntimeError, match=r"all 1 sessions are taken \(CAPACITY_REACHED\)"
+            ):
+                second.reset()
+            second = source.open(source[1])
+        first.close()
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) == 1 and "as many sessions as are played at once" in warned[0]
+
+
 def test_a_token_is_shown(monkeypatch):
     with running(application({"train": Rooms()}, token="s3cret")) as url:
         monkeypatch.delenv("PAW_ENV_TOKEN", raising=False)
@@ -168,16 +185,20 @@ def train(directory: Path, env: str, updates: int, *more: str) -> bytes:
     return weights.read_bytes()
 
 
-def test_training_through_a_server_is_training_in_process(tmp_path: Path):
+def test_training_through_a_server_is_training_in_process(tmp_path: Path, monkeypatch):
     """The same weights to the bit, also of a run that stopped and went on."""
     with running(application({"train": envs.make("household")})) as url:
         there = f"openenv:{url}"
         here = train(tmp_path / "here", "household", 2, "--rollout.workers", "0")
         assert train(tmp_path / "there", there, 2, "--rollout.workers", "0") == here
-        train(tmp_path / "again", there, 1, "--rollout.workers", "2")
-        assert train(tmp_path / "again", there, 2, "--rollout.workers", "2") == here
+        monkeypatch.setenv("SERVER", url)
+        train(tmp_path / "again", "openenv:$SERVER", 1, "--rollout.workers", "2")
+    with running(application({"train": envs.make("household")})) as url:  # at another address
+        monkeypatch.setenv("SERVER", url)
+        again = train(tmp_path / "again", "openenv:$SERVER", 2, "--rollout.workers", "2")
+        assert again == here
         output = tmp_path / "result.json"
-        asked = ["eval", str(tmp_path / "there"), "--env", there, "--episodes", "2"]
+        asked = ["eval", str(tmp_path / "there"), "--env", f"openenv:{url}", "--episodes", "2"]
         assert main([*asked, "--split", "train", "--output", str(output)]) == 0
         source = json.loads(output.read_text())["source"]
         assert (source["name"], source["num_tasks"], source["tasks"]) == (

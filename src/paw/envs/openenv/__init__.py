@@ -7,6 +7,7 @@ disjoint ones. An episode is a WebSocket connection, which OpenEnv makes a sessi
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,7 @@ class OpenEnvSource(TaskSource):
     """The tasks of one split.
 
     Args:
-        url: of the server, http or https.
+        url: of the server, http or https; `$NAME` stands for a variable of the environment.
         split: as the server has them; train, valid or test where tasks are seeds.
         num_tasks: only the first ones; 1000 where tasks are seeds.
         max_return: R_max; default: what the server says of its tasks, else 1.
@@ -85,7 +86,7 @@ class OpenEnvSource(TaskSource):
         instruction: str | None = None,
         fields: tuple[str | None, str | None] = (None, None),
     ) -> None:
-        self.url, self.split = checked_url(url), split
+        self.url, self.split = checked_url(os.path.expandvars(url)), split
         where = f"openenv:{self.url}"
         self._instruction = instruction or INSTRUCTION
         try:
