@@ -128,7 +128,8 @@ class Wire:
         from websockets.exceptions import ConnectionClosed
 
         try:
-            self._socket.send(json.dumps({"type": kind, "data": data}))
+            with contextlib.suppress(ConnectionClosed):  # what it said before is still to be read
+                self._socket.send(json.dumps({"type": kind, "data": data}))
             answer = json.loads(self._socket.recv(ANSWER_SECONDS))
             said = answer["data"]
             if answer["type"] == "error":

@@ -25,6 +25,8 @@ MAX_DEPTH = 32
 """Of lists and objects in a message."""
 BODY_SECONDS = 30.0
 """What the body of an HTTP request gets to arrive, and an answer to be taken."""
+ASK_SECONDS = 2.0
+"""What a client for which there is no session gets to ask for one, before it is told."""
 TYPES = ("reset", "step", "state", "close")
 NO_TOOLS = {
     "jsonrpc": "2.0",
@@ -156,6 +158,11 @@ class Guard:
                 return
         await line.receive()
         await line.send({"type": "websocket.accept"})
+        with contextlib.suppress(
+            TimeoutError
+        ):  # a client that sends into a closed line reads nothing
+            async with asyncio.timeout(ASK_SECONDS):
+                await line.receive()
         await line.send(_error("CAPACITY_REACHED", self._full))
         await line.send({"type": "websocket.close", "code": 1013, "reason": self._full})
 
