@@ -230,6 +230,7 @@ for line in sys.stdin:
         os.chdir(request["cwd"])
         sys.path[0] = request["cwd"]
     if "file_bytes" in request:
+        sys.dont_write_bytecode = True  # modules' would be cut, and stay
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
     if "watch" in request:
         watch(request)
