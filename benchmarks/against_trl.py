@@ -67,7 +67,7 @@ PARTS = ("all", "act", "learn", "tokens")
 def measure(options: argparse.Namespace, directory: Path) -> list[Round]:
     """Seconds and tokens of each round: one update of each of the three."""
     model = random_model()
-    tokenizer = tiny_tokenizer([f"open {n}" for n in range(10)])
+    tokenizer = tiny_tokenizer(["open" + " door" * n for n in range(10)])
     tokenizer.save_pretrained(directory / "policy")
     model.save_pretrained(directory / "policy")
     plain = PreTrainedTokenizerFast.from_pretrained(directory / "policy")
@@ -170,6 +170,8 @@ def make_trl(
     rounds: list[Round],
 ) -> Timed:
     factory, dataset = environment("corridor:Corridor")
+    # As ours: the first observation alone, to which TRL adds it.
+    dataset = dataset.map(lambda row: {"prompt": [{"role": "user", "content": ""}]})
     rows = GROUPS * GROUP_SIZE
     settings = GRPOConfig(
         output_dir=tempfile.gettempdir(), max_steps=options.pairs + WARM_UP,

@@ -25,7 +25,7 @@ class Walk(Episode):
     max_return = 1000.0
 
     def start(self) -> Observation:
-        return Observation("A corridor with doors.")
+        return Observation(f"A corridor with doors: {self.task.instruction}")
 
     def play(self, command: str) -> StepResult:
         text = f"Here are doors {self.rng.randint(1000, 9999)} and {self.rng.choice('abcd')}."
