@@ -29,7 +29,7 @@ PAGES.remove("docs/LOG.md")  # what was typed on a day is not what to type now
 EXAMPLES = sorted(
     p for p in (ROOT / "examples").glob("*.py")
     if not p.name.startswith("trl_")  # those need TRL: tests/integrations run them
-    and p.name != "one_file.py"  # docs/tutorial.md has the same line
+    and p.name not in ("one_file.py", "own_trainer.py")  # pages have the same lines
 )  # fmt: skip
 
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(900)]
@@ -67,6 +67,8 @@ RULES = [
     Rule(r"^python -m venv", not_run="what runs this stands in one"),
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),
     Rule(r"\|\w+\|", not_run="names alternatives; each stands on its own page"),
+    Rule(r"own_trainer.py --coeff", not_run="the line before it, but for a number"),
+    Rule(r"^paw compare --arms baseline,paw --seeds 6", not_run="docs/compare.md has it"),
     Rule(r"^paw retriever serve", not_run="serves until stopped; tests/envs start and stop one"),
     Rule(r"^paw report --live", not_run="serves until stopped; tests/report start one"),
     Rule(r"^paw report cmp", not_run="needs a comparison; tests/report have one"),
