@@ -3,7 +3,7 @@
     python=$(tests/integrations/environment.sh trl==1.16.0 jmespath requests)
     $python benchmarks/against_trl.py [--turns 8] [--tokens 8] [--pairs 7]
 
-8 x 8 episodes of `--turns` turns of `--tokens` tokens by a random Qwen3 of 5.8 M parameters, in
+8 x 8 episodes of `--turns` turns of `--tokens` tokens by a random Qwen3 of 5.0 M parameters, in
 fp32, on one thread. Three take turns in one process, in changing order: TRL with an
 `environment_factory`, ours without the prediction and ours with it. Seconds are the process's own
 processor time, which other work on the machine moves less than the clock's. TRL runs without

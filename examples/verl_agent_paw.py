@@ -22,7 +22,7 @@ from torch import Tensor
 
 import paw.objective as P
 
-FIELDS = {
+FIELDS = (
     "input_ids",
     "attention_mask",
     "position_ids",
@@ -30,8 +30,8 @@ FIELDS = {
     "old_log_probs",
     "advantages",
     "ref_log_prob",
-}
-"""What `update_policy` reads"""
+)
+"""What `update_policy` reads, the last one where there is a reference"""
 CHATML = "\n<|im_start|>user\n"
 """What stands between a response and the next user turn, of Qwen's models."""
 
@@ -57,9 +57,7 @@ def with_targets(batch: Any, tokenizer: Any, *, mini_batches: int, **settings: A
         tokenizer.encode(str(o), add_special_tokens=False)
         for o in batch.non_tensor_batch["next_obs"]
     ]
-    header = tokenizer.encode(
-        settings.pop("header", "\n<|im_start|>user\n"), add_special_tokens=False
-    )
+    header = tokenizer.encode(settings.pop("header", CHATML), add_special_tokens=False)
     tensors = grown(batch.batch, batch.non_tensor_batch, ids, header, **settings)
     tensors["paw_weights"] = tensors["paw_weights"] * mini_batches
     return type(batch).from_dict(tensors, meta_info={**batch.meta_info, "multi_turn": True})
@@ -97,15 +95,7 @@ def grown(
         for target, weight in zip(targets, weights.tolist(), strict=True)
     ]
     more = max(map(len, tails))
-    names = (
-        "input_ids",
-        "attention_mask",
-        "position_ids",
-        "responses",
-        "old_log_probs",
-        "advantages",
-    )
-    names += tuple(name for name in ("ref_log_prob",) if name in tensors)
+    names = FIELDS if FIELDS[-1] in tensors else FIELDS[:-1]
     found = {name: torch.nn.functional.pad(tensors[name], (0, more)) for name in names}
     found["loss_mask"] = torch.nn.functional.pad(mask, (0, more))
     found["loss_mask"][:, :prompt] = 0

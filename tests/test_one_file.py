@@ -1,23 +1,19 @@
 """The page from which people learn the method: its gradient is the paper's, and it learns."""
 
-import importlib.util
 import math
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-FILE = Path(__file__).parents[1] / "examples" / "one_file.py"
+from example_files import EXAMPLES, load
+
+FILE = EXAMPLES / "one_file.py"
 
 
 @pytest.fixture
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("one_file", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("one_file")
 
 
 def test_it_is_one_page():

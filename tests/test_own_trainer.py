@@ -1,24 +1,18 @@
 """The trainer of docs/your-own-trainer.md: its gradient is the paper's and whole, and it learns."""
 
-import importlib.util
 import math
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-FILE = Path(__file__).parents[1] / "examples" / "own_trainer.py"
+from example_files import load
 
 
 @pytest.fixture
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("own_trainer", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("own_trainer")
 
 
 def gradient(example, model, transitions, judged, coefficient=1.0):

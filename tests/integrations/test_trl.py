@@ -32,7 +32,7 @@ from paw.integrations.trl import (
     environment,
 )
 from paw.integrations.trl.turns import Turn, text_positions, turns_of
-from paw.integrations.trl.versions import check_version
+from paw.integrations.versions import TRL
 from paw.runs import read
 from paw.types import Role
 
@@ -670,9 +670,9 @@ def test_max_return_has_to_be_known(tmp_path):
 @pytest.mark.parametrize("found", ["0.29.1", "1.7.1", "1.15.0", "1.17.0", "2.0.0"])
 def test_versions_that_were_not_tried_are_refused(found):
     with pytest.raises(ImportError, match=f"trl {found}"):
-        check_version(found)
+        TRL.check(found)
 
 
 @pytest.mark.parametrize("found", ["1.8.0", "1.14.2", "1.16.0", "1.16.1"])
 def test_versions_that_were(found):
-    check_version(found)
+    TRL.check(found)

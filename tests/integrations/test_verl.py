@@ -35,7 +35,7 @@ from paw.integrations.verl import PawDataset
 from paw.integrations.verl.loss import PawLoss, prediction_term
 from paw.integrations.verl.settings import check_config, read_settings
 from paw.integrations.verl.trainer import PawActorRolloutRefWorker
-from paw.integrations.verl.versions import check_version
+from paw.integrations.versions import VERL
 from paw.rollout.actor import make_serializer
 from paw.types import Role
 
@@ -422,4 +422,4 @@ def test_more_is_refused():
     with pytest.raises(UserError, match="no table"):
         read_settings(None)
     with pytest.raises(ImportError, match=r"verl==0\.9\.1"):
-        check_version("0.8.0")
+        VERL.check("0.8.0")

@@ -8,7 +8,6 @@ import torch
 import transfer_queue as tq
 from hydra import compose, initialize_config_dir
 from tensordict import NonTensorStack, TensorDict
-from transformers import Qwen2Config, Qwen2ForCausalLM
 from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from verl.utils import tensordict_utils as tu
@@ -17,6 +16,7 @@ from verl.workers.config import ActorConfig
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.utils.losses import ppo_loss
 
+from model.tiny_models import build
 from paw.integrations.verl import PawAgentLoop, PawDataset, PawPPOTrainer
 from paw.integrations.verl.loss import PawLoss
 from paw.integrations.verl.settings import check_config, read_settings
@@ -47,24 +47,7 @@ TOKENIZER = make_tokenizer(COMMANDS * 3)
 
 def tiny_model():
     """Far from uniform, in float64."""
-    config = Qwen2Config(
-        vocab_size=len(TOKENIZER),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-        bos_token_id=None,
-        eos_token_id=None,
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(4)
-    return model
+    return build("qwen2", vocab_size=len(TOKENIZER), tie_word_embeddings=False).double()
 
 
 class Store:

@@ -23,7 +23,7 @@ def build(family: str, seed: int = 0, **options) -> PreTrainedModel:
     """A causal LM of hidden size 32 whose next-token distributions are far from uniform."""
     model_class, config_class = FAMILIES[family]
     config = config_class(
-        vocab_size=VOCAB,
+        vocab_size=options.pop("vocab_size", VOCAB),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -13,7 +13,9 @@ def main() -> None:
     """Serve it to this machine; a container's own command opens it to others."""
     import uvicorn
 
-    uvicorn.run(app, host="127.0.0.1", port=8000, ws_max_size=1 << 20)
+    from paw.integrations.openenv.guard import MAX_MESSAGE_BYTES
+
+    uvicorn.run(app, host="127.0.0.1", port=8000, ws_max_size=MAX_MESSAGE_BYTES)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ Needs the extra `paw-rl[openenv]`. The other direction, training on somebody's O
 `--env.name openenv:URL` (paw/envs/openenv).
 """
 
-from paw.integrations.openenv.versions import check_version
+from paw.integrations.versions import OPENENV
 
-check_version()
+OPENENV.check_installed()
 
 from paw.integrations.openenv.client import PawEnv  # noqa: E402
 from paw.integrations.openenv.models import PawAction, PawObservation, PawState  # noqa: E402

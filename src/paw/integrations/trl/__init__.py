@@ -14,9 +14,9 @@ episode before the observation that does not fit, and the last call of
 observation in the row and predicts nothing. An observation that ends an episode in time is kept.
 """
 
-from paw.integrations.trl.versions import check_version, installed
+from paw.integrations.versions import TRL
 
-check_version(installed())
+TRL.check_installed()
 
 from paw.integrations.trl.environment import environment  # noqa: E402
 from paw.integrations.trl.rundir import RunDirectory  # noqa: E402

@@ -8,9 +8,9 @@ examples/verl_alfworld.yaml. Importing this registers the trainer `paw`, the age
 the estimator `gigpo`. Needs verl 0.9.1 in an environment of its own.
 """
 
-from paw.integrations.verl.versions import check_version, installed
+from paw.integrations.versions import VERL
 
-check_version(installed())
+VERL.check_installed()
 
 from paw.integrations.verl.dataset import PawDataset  # noqa: E402
 from paw.integrations.verl.loop import PawAgentLoop  # noqa: E402
