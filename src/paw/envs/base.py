@@ -12,12 +12,14 @@ command however malformed, and is deterministic in (task, seed, commands).
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
 
+from paw.errors import UserError
 from paw.style import Style
 from paw.types import Task
 
@@ -49,7 +51,14 @@ class StepResult:
     success: bool | None = None
     """None until the episode ends."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """Extras; `info["score"]` where the benchmark has a score besides the reward."""
+    """Extras; `info["score"]`, a finite number, where the benchmark has a score besides the
+    reward."""
+
+    @property
+    def score(self) -> float | None:
+        """`info["score"]`, if there is one. Raises as `number`."""
+        score = self.info.get("score")
+        return None if score is None else number('info["score"]', score)
 
 
 @runtime_checkable
@@ -126,6 +135,41 @@ class Episode:
     def close(self) -> None:
         """Nothing to free; an episode that holds something frees it here."""
         self._state = "closed"
+
+
+def number(what: str, value: Any) -> float:
+    """A finite number as a float; NumPy's and the like are numbers too, texts of digits are not.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite.
+    """
+    try:
+        found = float(value if hasattr(value, "__float__") else None)
+    except OverflowError:  # an int beyond all floats
+        found = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{what} is {value!r:.50}, not a number") from None
+    if not math.isfinite(found):
+        raise ValueError(f"{what} is {found}")
+    return found
+
+
+def reaches(return_: float, max_return: float) -> bool:
+    """Is it the largest attainable return, or as good as that? Ten rewards of 0.1 sum to
+    0.9999999999999999."""
+    return return_ >= max_return or math.isclose(return_, max_return, rel_tol=1e-9)
+
+
+def checked_max_return(where: str, value: Any) -> float:
+    """R_max > 0, which the weights (Eq. 10) divide by. Raises UserError."""
+    try:
+        found = number("max_return", value)
+    except (TypeError, ValueError):
+        found = 0.0
+    if found <= 0:
+        raise UserError(f"{where}: max_return = {value!r:.50}: a positive number, R_max of Eq. 10")
+    return found
 
 
 def digest(texts: Iterable[str]) -> str:

@@ -11,16 +11,26 @@
 
 import functools
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from paw.envs.base import Environment, Episode, Observation, StepResult, TaskSource
-from paw.errors import UserError, first_line, nearest
+from paw.envs.base import (
+    Environment,
+    Episode,
+    Observation,
+    StepResult,
+    TaskSource,
+    checked_max_return,
+    number,
+    reaches,
+)
+from paw.errors import UserError, first_line, nearest, warn
 from paw.style import Style
 from paw.types import Task
 
 FIRST_SEEDS = {"train": 0, "valid": 1_000_000, "test": 2_000_000}
 """Of the splits of an environment whose tasks are seeds."""
+END_OF_SEEDS = 2**31
 NUM_TASKS = 1000
 INSTRUCTION = "get the highest reward."
 """Where nobody says what is asked."""
@@ -35,9 +45,12 @@ class GymSource(TaskSource):
         name: of the environment, for results and prompts.
         instruction: what is asked, in a sentence.
         split: name of the split; different splits take disjoint seeds.
-        num_tasks: length of the sequence.
+        num_tasks: length of the sequence; its seeds end before the next split's.
         max_return: largest attainable return of an episode, R_max.
         seed_offset: first seed; default: splits start a million apart.
+
+    Raises:
+        UserError: no such split, more tasks than seeds, a `max_return` that is not positive.
     """
 
     def __init__(
@@ -53,9 +66,11 @@ class GymSource(TaskSource):
     ) -> None:
         if split not in FIRST_SEEDS:
             raise UserError(f"{name}: no split {split!r}{nearest(split, FIRST_SEEDS)}")
-        self.name, self.split, self.max_return = name, split, max_return
-        self._make, self._num_tasks, self._instruction = make, num_tasks, instruction
+        self.name, self.split = name, split
+        self.max_return = checked_max_return(name, max_return)
+        self._make, self._instruction = make, instruction
         self._first_seed = FIRST_SEEDS[split] if seed_offset is None else seed_offset
+        self._num_tasks = checked_num_tasks(name, num_tasks, self._first_seed)
 
     def __len__(self) -> int:
         return self._num_tasks
@@ -68,11 +83,29 @@ class GymSource(TaskSource):
         return GymEnvironment(task, self._make(), self.max_return)
 
 
+def checked_num_tasks(where: str, num_tasks: Any, first_seed: Any) -> int:
+    """A number of tasks, one a seed, that reaches into no other split. Raises UserError."""
+    if not _is_whole(first_seed) or not 0 <= first_seed < END_OF_SEEDS:
+        raise UserError(f"{where}: seed_offset = {first_seed!r:.50}: 0 to {END_OF_SEEDS - 1:,}")
+    room = min(s for s in (*FIRST_SEEDS.values(), END_OF_SEEDS) if s > first_seed) - first_seed
+    if not _is_whole(num_tasks) or not 1 <= num_tasks <= room:
+        raise UserError(
+            f"{where}: num_tasks = {num_tasks!r:.50}: 1 to {room:,}, a seed each, as far as the "
+            "next split's"
+        )
+    return num_tasks
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 class GymEnvironment(Episode):
     """One episode of a Gymnasium-style environment.
 
-    `info["admissible_commands"]`, `info["valid"]` and `info["success"]` are read where they are
-    given; without the last, an episode is a success if its return reaches `max_return`.
+    `info["admissible_commands"]`, and the bools `info["valid"]` and `info["success"]`, are read
+    where they are given; without the last, an episode is a success if its return reaches
+    `max_return`. What is not of Gymnasium's interface, or no text, raises TypeError.
     """
 
     def __init__(self, task: Task, environment: Any, max_return: float) -> None:
@@ -82,23 +115,30 @@ class GymEnvironment(Episode):
 
     def start(self) -> Observation:
         """Reset with the task's own seed."""
-        text, info = self._environment.reset(seed=int(self.task.id.rpartition("/")[2]))
+        answer = self._environment.reset(seed=int(self.task.id.rpartition("/")[2]))
+        text, info = _parts("reset", answer, RESET)
         return _observation(text, info)
 
     def play(self, command: str) -> StepResult:
         """One step of the environment."""
-        text, reward, terminated, truncated, info = self._environment.step(command)
-        self._return += float(reward)
-        ended = bool(terminated or truncated)
-        success = bool(info.get("success", self._return >= self.max_return)) if ended else None
+        text, reward, terminated, truncated, info = _parts(
+            "step", self._environment.step(command), STEP
+        )
+        observation, reward = _observation(text, info), number("the reward", reward)
+        self._return += reward
+        success = truth(info.get("success"))
+        if success is None:
+            success = reaches(self._return, self.max_return)
+        ended = _flag("terminated", terminated) or _flag("truncated", truncated)
+        plain = {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool))}
         return StepResult(
-            observation=_observation(text, info),
-            reward=float(reward),
+            observation=observation,
+            reward=reward,
             terminated=bool(terminated),
             truncated=bool(truncated),
-            valid=bool(info.get("valid", True)),
-            success=success,
-            info={k: v for k, v in info.items() if isinstance(v, (str, int, float, bool))},
+            valid=truth(info.get("valid")) is not False,
+            success=success if ended else None,
+            info=plain | score_of(self.task.kind, info),
         )
 
     def close(self) -> None:
@@ -107,8 +147,66 @@ class GymEnvironment(Episode):
         self._environment.close()
 
 
+RESET = ("observation", "info")
+STEP = ("observation", "reward", "terminated", "truncated", "info")
+"""What Gymnasium's methods return."""
+
+
+def _parts(method: str, answer: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
+    if not isinstance(answer, tuple | list) or len(answer) != len(names):
+        many = f" of {len(answer)}" if isinstance(answer, tuple | list) else ""
+        raise TypeError(
+            f"{method} returned a {type(answer).__name__}{many}, not Gymnasium's "
+            f"({', '.join(names)})"
+        )
+    if not isinstance(answer[-1], Mapping):
+        raise TypeError(f"{method}: info is a {type(answer[-1]).__name__}, not a dict")
+    return tuple(answer)
+
+
 def _observation(text: Any, info: Mapping[str, Any]) -> Observation:
-    return Observation(str(text), tuple(info.get("admissible_commands", ())))
+    if not isinstance(text, str):
+        raise TypeError(f"the observation is a {type(text).__name__}, not text: {text!r:.50}")
+    listed = info.get("admissible_commands")
+    listed = () if listed is None else listed
+    if isinstance(listed, str | Mapping) or not isinstance(listed, Iterable):
+        raise TypeError(f"info['admissible_commands'] is {listed!r:.50}, not a list of texts")
+    commands = tuple(listed)
+    for command in commands:
+        if not isinstance(command, str):
+            raise TypeError(f"info['admissible_commands'] holds {command!r:.50}, which is no text")
+    return Observation(text, commands)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, str) or value not in (True, False):
+        raise TypeError(f"{name} is {value!r:.50}, not a bool")
+    return bool(value)
+
+
+def truth(value: Any) -> bool | None:
+    """A bool, also NumPy's; None of anything else, which says nothing."""
+    plain = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+    return bool(value) if plain else None
+
+
+def score_of(where: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra `score` where it is a number, else None for it: with other people's environments
+    it may be anything. That is said once."""
+    score = info.get("score")
+    if score is None:
+        return {}
+    try:
+        return {"score": number("score", score)}
+    except (TypeError, ValueError) as error:
+        _warn_of_score(where, type(error))
+        return {"score": None}
+
+
+@functools.cache  # once in a process
+def _warn_of_score(where: str, kind: type[Exception]) -> None:
+    what = "no number" if kind is TypeError else "not finite"
+    warn(f"{where}: the score of its info is {what}, and is left out")
 
 
 def at(name: str) -> Callable[..., TaskSource]:
@@ -133,8 +231,6 @@ def at(name: str) -> Callable[..., TaskSource]:
             raise
         except Exception as error:  # Gymnasium's own, and whatever the environment raises
             raise UserError(f"gymnasium:{name}: {first_line(error)}") from error
-        if num_tasks < 1:
-            raise UserError(f"env.num_tasks = {num_tasks}: at least 1")
         return GymSource(
             build,
             name=name,
@@ -179,23 +275,29 @@ class _Registered:
         self._characters = None if space.character_set == default else space.character_set
         self._commands: dict[str, Any] = {}
 
-    def reset(self, *, seed: int) -> tuple[Any, Any]:
-        text, info = self._environment.reset(seed=seed)
-        return text, self._remembered(info)
+    def reset(self, *, seed: int) -> Any:
+        return self._remembered(self._environment.reset(seed=seed))
 
-    def step(self, action: str) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> Any:
         low, high = self._lengths
         if not low <= len(action) <= high:
             return self._refuse(f"A command has {low} to {high} characters.")
         if self._characters is not None and not self._characters.issuperset(action):
             shown = "".join(sorted(self._characters))
             return self._refuse(f"A command has only these characters: {shown}")
-        text, reward, terminated, truncated, info = self._environment.step(action)
-        return text, reward, terminated, truncated, self._remembered(info)
+        try:
+            return self._remembered(self._environment.step(action))
+        except ValueError as error:  # of a wrapper of Gymnasium's
+            if "values to unpack (expected 5" in str(error):
+                raise TypeError(f"step returned not Gymnasium's ({', '.join(STEP)})") from error
+            raise
 
-    def _remembered(self, info: dict[str, Any]) -> dict[str, Any]:
-        self._commands = {k: v for k, v in info.items() if k == "admissible_commands"}
-        return info
+    def _remembered(self, answer: Any) -> Any:
+        """An answer, whose commands are those of a refused one as well."""
+        info = answer[-1] if isinstance(answer, tuple) and answer else None
+        named = info if isinstance(info, Mapping) else {}
+        self._commands = {k: v for k, v in named.items() if k == "admissible_commands"}
+        return answer
 
     def _refuse(self, why: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         return why, 0.0, False, False, self._commands | {"valid": False}

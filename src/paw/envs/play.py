@@ -60,7 +60,9 @@ def heading(source: TaskSource, task_index: int) -> list[str]:
 def outcome(result: StepResult, turns: int, return_: float, max_return: float) -> str:
     """How an episode ended, in a line."""
     end = "Success" if result.success else "Given up" if result.truncated else "Failure"
-    score = f", score {result.info['score']:g}" if "score" in result.info else ""
+    found = result.info.get("score")
+    shown = f"{found:g}" if isinstance(found, float | int) else f"{found!r:.50}"
+    score = "" if found is None else f", score {shown}"
     return f"{end} after {_count(turns)}: return {return_:g} of {max_return:g}{score}."
 
 

@@ -150,6 +150,10 @@ def _check_result(result: StepResult) -> None:
     else:
         expect(result.success is None, f"success is {result.success!r} before the end")
     expect(isinstance(result.info, Mapping), f"info is a {type(result.info)}, not a Mapping")
+    try:
+        _ = result.score
+    except (TypeError, ValueError) as error:
+        raise Failure(str(error)) from None
 
 
 def check_scene(blocks: object, what: str) -> None:

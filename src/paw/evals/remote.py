@@ -197,8 +197,7 @@ class Player:
             )
             observation, trial.end = result.observation, result.observation.text
             trial.success, trial.terminated = bool(result.success), result.terminated
-            score = result.info.get("score")
-            trial.score = None if score is None else float(score)
+            trial.score = result.score
             if result.terminated or result.truncated:
                 return
 

@@ -85,8 +85,7 @@ class _Episode:
         self.dialogue.observe(result.observation.text, result.observation.commands)
         self.success = bool(result.success)
         self.terminated = result.terminated
-        score = result.info.get("score")
-        self.score = None if score is None else float(score)
+        self.score = result.score
 
     def trajectory(self) -> Trajectory:
         return Trajectory(

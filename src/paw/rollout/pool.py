@@ -11,6 +11,7 @@ environments are rebuilt from their recorded commands when they are next stepped
 """
 
 import contextlib
+import functools
 import os
 import pickle
 import selectors
@@ -24,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paw import envs
-from paw.envs.base import Observation, StepResult
-from paw.errors import UserError
+from paw.envs.base import Observation, StepResult, checked_max_return, reaches
+from paw.errors import UserError, warn
 from paw.rollout.worker import (
     GRACE_SECONDS,
     LENGTH,
@@ -58,6 +59,7 @@ class _Episode:
     seed: int
     observation: Observation
     commands: list[str] = field(default_factory=list)
+    return_: float = 0.0
     ended: bool = False
     lost: bool = False
     """Its worker is gone: the next step has to rebuild it."""
@@ -146,6 +148,14 @@ class _Worker:
         return f"the environment's process exited with code {code}"
 
 
+@functools.cache  # once a run
+def _warn_of_return(name: str, max_return: float) -> None:
+    warn(
+        f"{name}: an episode returned more than max_return = {max_return:g}; the prediction weighs "
+        "too little then, or nothing (Eq. 10): set env.max_return to the largest attainable return"
+    )
+
+
 class EnvironmentPool:
     """Many environments by slot, stepped together.
 
@@ -181,7 +191,8 @@ class EnvironmentPool:
         self._host: Host | None = None
         if workers == 0:
             source = envs.make(name, split, **options)
-            self._host, self.max_return = Host(source), float(source.max_return)
+            self.max_return = checked_max_return(f"environment {name!r}", source.max_return)
+            self._host = Host(source)
             return
         try:
             for _ in range(workers):
@@ -265,6 +276,9 @@ class EnvironmentPool:
         elif isinstance(job, Step) and isinstance(answer, StepResult):
             episode = self._episodes[job.slot]
             episode.commands.append(job.command)
+            episode.return_ += answer.reward
+            if episode.return_ > self.max_return and not reaches(self.max_return, episode.return_):
+                _warn_of_return(self._name, self.max_return)
             episode.observation = answer.observation
             episode.ended = answer.terminated or answer.truncated
             episode.lost = False

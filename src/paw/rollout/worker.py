@@ -9,7 +9,6 @@ Imports no torch: a worker starts in a fifth of a second.
 """
 
 import contextlib
-import math
 import os
 import pickle
 import select
@@ -19,12 +18,19 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from paw import envs
-from paw.envs.base import Environment, Observation, StepResult, TaskSource
+from paw.envs.base import (
+    Environment,
+    Observation,
+    StepResult,
+    TaskSource,
+    checked_max_return,
+    number,
+)
 from paw.errors import UserError
 from paw.types import Task
 
@@ -32,6 +38,8 @@ T = TypeVar("T")
 LENGTH = struct.Struct("<Q")
 TICK = "tick"
 """Instead of an answer: a replay is getting on."""
+LARGEST_REWARD = 1e15
+"""Squares of returns have to fit into a float32."""
 GRACE_SECONDS = 2.0
 """What a worker gets to close its environments before it is killed."""
 
@@ -121,17 +129,14 @@ class Host:
             case Step(slot, command, replay):
                 if replay is not None:
                     self._rebuild(slot, replay, tick)
-                result = _checked(self._environments[slot].step(command), StepResult)
-                if not math.isfinite(result.reward):
-                    raise ValueError(f"the reward is {result.reward}")
-                return result
+                return checked(self._environments[slot].step(command), StepResult)
             case Close(slot):
                 return self.drop(slot)
 
     def _open(self, slot: int, task: Task, seed: int) -> Observation:
         self.drop(slot)
         environment = self._environments[slot] = self._source.open(task, seed)
-        return _checked(environment.reset(), Observation)
+        return checked(environment.reset(), Observation)
 
     def _rebuild(self, slot: int, replay: Replay, tick: Callable[[], None]) -> None:
         observation = self._open(slot, replay.task, replay.seed)
@@ -149,14 +154,43 @@ def describe(error: BaseException) -> str:
     return line.encode("utf-8", "backslashreplace").decode()
 
 
-def _checked(value: Any, kind: type[T]) -> T:
+def checked(value: Any, kind: type[T]) -> T:
+    """What an environment returned, an Observation or a StepResult, as an episode can go on with
+    it: behind this nothing looks again, and what is not of the contract would end the whole run.
+
+    Raises:
+        TypeError, ValueError: it is something else, or holds something else.
+    """
     if not isinstance(value, kind):
         raise TypeError(f"the environment returned {type(value).__name__}, not {kind.__name__}")
-    seen = value.observation if isinstance(value, StepResult) else value
-    if isinstance(seen, Observation):
-        # No tokenizer reads a lone surrogate or None, and there the whole run would end.
-        "".join((seen.text, *seen.commands)).encode()
-    return value
+    found = _checked_result(value) if isinstance(value, StepResult) else value
+    seen = found.observation if isinstance(found, StepResult) else found
+    if not isinstance(seen, Observation):
+        raise TypeError(f"the observation is a {type(seen).__name__}, not an Observation")
+    if not isinstance(seen.commands, tuple | list):
+        raise TypeError(f"the commands are a {type(seen.commands).__name__}, not a tuple")
+    "".join((seen.text, *seen.commands)).encode()  # no tokenizer reads a lone surrogate or None
+    return cast(T, found)
+
+
+def _checked_result(result: StepResult) -> StepResult:
+    """With a float for a reward and bools, which may be NumPy's."""
+    reward = number("the reward", result.reward)
+    if abs(reward) > LARGEST_REWARD:
+        raise ValueError(f"the reward is {reward:g}, beyond what can be learned from")
+    if not isinstance(result.info, Mapping):
+        raise TypeError(f"info is a {type(result.info).__name__}, not a Mapping")
+    _ = result.score
+    flags = {name: getattr(result, name) for name in ("terminated", "truncated", "valid")}
+    if result.success is not None:
+        flags["success"] = result.success
+    for name, flag in flags.items():
+        if isinstance(flag, str) or flag not in (True, False):
+            raise TypeError(f"{name} is {flag!r:.50}, not a bool")
+    if type(result.reward) in (float, int) and all(type(flag) is bool for flag in flags.values()):
+        return result
+    plain: dict[str, Any] = {name: bool(flag) for name, flag in flags.items()}
+    return replace(result, reward=reward, **plain)
 
 
 def main() -> None:
@@ -200,7 +234,7 @@ def _serve(commands: BinaryIO, answers: BinaryIO) -> None:
     name, split, options = _read(commands)
     try:
         source = envs.make(name, split, **options)
-        max_return = float(source.max_return)
+        max_return = checked_max_return(f"environment {name!r}", source.max_return)
     except (Exception, SystemExit) as error:
         return send(encode(_portable(error)))
     send(encode(max_return))

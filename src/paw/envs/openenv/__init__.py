@@ -13,8 +13,17 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from paw.envs.base import Environment, Episode, Observation, StepResult, TaskSource
-from paw.envs.gym import FIRST_SEEDS, INSTRUCTION, NUM_TASKS
+from paw.envs.base import (
+    Environment,
+    Episode,
+    Observation,
+    StepResult,
+    TaskSource,
+    checked_max_return,
+    number,
+    reaches,
+)
+from paw.envs.gym import FIRST_SEEDS, INSTRUCTION, NUM_TASKS, checked_num_tasks, score_of
 from paw.envs.openenv.shape import text_of_action, text_of_observation
 from paw.envs.openenv.wire import (
     MAX_COMMAND_CHARS,
@@ -67,7 +76,7 @@ class OpenEnvSource(TaskSource):
     Args:
         url: of the server, http or https; `$NAME` stands for a variable of the environment.
         split: as the server has them; train, valid or test where tasks are seeds.
-        num_tasks: only the first ones; 1000 where tasks are seeds.
+        num_tasks: only the first ones; where tasks are seeds 1000, at most a million.
         max_return: R_max; default: what the server says of its tasks, else 1.
         instruction: what is asked, where the server does not say.
         fields: (of an action, of an observation) that is the text; None: the only one.
@@ -94,7 +103,8 @@ class OpenEnvSource(TaskSource):
             parts = [schema[k] for k in ("action", "observation")] if schema else None
             if not parts or not all(isinstance(part, dict) for part in parts):
                 raise UserError(f"{where}: no OpenEnv server: it has no /schema of actions")
-            self._action = text_of_action(parts[0], fields[0], where)
+            self.action_field = text_of_action(parts[0], fields[0], where)
+            """That takes the command."""
             for part in (parts[1], schema.get("reset_observation") or parts[1]):
                 self._observation = text_of_observation(part, fields[1], where)
             self.name, self._length = self._look_around()
@@ -104,25 +114,34 @@ class OpenEnvSource(TaskSource):
             raise UserError(f"{where}: {error}") from None
         except (LookupError, TypeError, ValueError):
             raise UserError(f"{where}: what it answers is none of OpenEnv's protocol") from None
-        known = offered.get("max_return")
-        known = float(known) if isinstance(known, int | float) and known > 0 else 1.0
-        self.max_return = known if max_return is None else max_return
-        self._num_tasks = NUM_TASKS if self._length is None else self._length
-        if num_tasks is not None:
-            if num_tasks < 1 or num_tasks > (self._length or 10_000_000):
-                raise UserError(f"env.num_tasks = {num_tasks}: 1 to {self._length or 10_000_000:,}")
-            self._num_tasks = num_tasks
-        if self._length is None and split not in FIRST_SEEDS:
-            raise UserError(
-                f"{where} has no tasks of its own, so a task is a seed, and there is no split "
-                f"{split!r}{nearest(split, FIRST_SEEDS)}"
-            )
+        known = 1.0 if offered.get("max_return") is None else offered["max_return"]
+        self.max_return = checked_max_return(where, known if max_return is None else max_return)
+        if self._length is None:
+            if split not in FIRST_SEEDS:
+                raise UserError(
+                    f"{where} has no tasks of its own, so a task is a seed, and there is no split "
+                    f"{split!r}{nearest(split, FIRST_SEEDS)}"
+                )
+            wanted = NUM_TASKS if num_tasks is None else num_tasks
+            self._num_tasks = checked_num_tasks(where, wanted, FIRST_SEEDS[split])
+        else:
+            self._num_tasks = self._length if num_tasks is None else num_tasks
+            if not 1 <= self._num_tasks <= self._length:
+                raise UserError(f"{where}: num_tasks = {num_tasks}: 1 to {self._length:,}")
 
     def _look_around(self) -> tuple[str, int | None]:
         """(the environment's name, tasks of the split; None where it has no task API)."""
         names = ask(f"{self.url}/list_environments")
         name = str(names[0]) if names else "openenv"
-        splits = ask(f"{self.url}/{quote(name)}/splits") if names else None
+        if not names:
+            return name, None
+        try:
+            splits = ask(f"{self.url}/{quote(name, safe='')}/splits", absent=501)
+        except NoAnswer as error:
+            if not str(error).startswith("HTTP 404 "):
+                raise
+            splits = None
+            _warn_of_tasks(self.url, name)
         if not splits:
             return name, None
         known = [str(split["name"]) for split in splits]
@@ -130,7 +149,7 @@ class OpenEnvSource(TaskSource):
             raise UserError(
                 f"openenv:{self.url}: no split {self.split!r}{nearest(self.split, known)}"
             )
-        answer = ask(f"{self.url}/{quote(name)}/num_tasks", {"split": self.split})
+        answer = ask(f"{self.url}/{quote(name, safe='')}/num_tasks", {"split": self.split})
         length = None if answer is None else int(answer["num_tasks"])
         if length == 0:
             raise UserError(f"openenv:{self.url}: split {self.split!r} has no tasks")
@@ -140,7 +159,7 @@ class OpenEnvSource(TaskSource):
         """What the server says of a task."""
         if index not in self._described:
             asked = {"split": self.split, "index": index}
-            answer = ask(f"{self.url}/{quote(self.name)}/task", asked)
+            answer = ask(f"{self.url}/{quote(self.name, safe='')}/task", asked)
             about = answer.get("task") if isinstance(answer, dict) else None
             self._described[index] = about if isinstance(about, dict) else {}
         return self._described[index]
@@ -192,16 +211,16 @@ class OpenEnvSource(TaskSource):
         return OpenEnvEpisode(task, self, start)
 
     def observed(self, answer: dict[str, Any]) -> Observation:
-        """What an answer shows. Raises NoAnswer where its text is none."""
+        """What an answer shows. Raises TypeError where its text is none."""
         seen = answer["observation"]
         text = seen.get(self._observation)
         if not isinstance(text, str | None):
-            raise NoAnswer(f"observation.{self._observation} is no text: {text!r:.50}")
+            raise TypeError(f"observation.{self._observation} is no text: {text!r:.50}")
         return Observation(text or "", _commands(seen))
 
     def action(self, command: str) -> dict[str, Any]:
         """An action of a command."""
-        return {self._action: command}
+        return {self.action_field: command}
 
 
 class OpenEnvEpisode(Episode):
@@ -222,7 +241,7 @@ class OpenEnvEpisode(Episode):
         """Connect and reset."""
         answer = self._reset()
         if answer.get("done"):
-            raise NoAnswer("the episode is over at its start")
+            raise ValueError("the episode is over at its start")
         self._last = self._source.observed(answer)
         return self._last
 
@@ -251,17 +270,19 @@ class OpenEnvEpisode(Episode):
         try:
             answer = self._wire.ask("step", self._source.action(command))
         except ServerError as error:
-            if error.code != "VALIDATION_ERROR":
+            if not error.is_of(self._source.action_field, command):
                 raise
-            return StepResult(Observation(error.message, self._last.commands), valid=False)
+            why = error.errors[0].get("msg") or error.message
+            return StepResult(Observation(str(why), self._last.commands), valid=False)
         self._last = self._source.observed(answer)
-        reward, done = float(answer.get("reward") or 0.0), bool(answer.get("done"))
+        given, done = answer.get("reward"), bool(answer.get("done"))
+        reward = 0.0 if given is None else number("the reward", given)
         self._return += reward
         said = _said(answer)
         truncated = done and said.get("truncated") is True
         success = said.get("success")
         if not isinstance(success, bool):
-            success = self._return >= self.max_return
+            success = reaches(self._return, self.max_return)
         return StepResult(
             observation=self._last,
             reward=reward,
@@ -269,7 +290,8 @@ class OpenEnvEpisode(Episode):
             truncated=truncated,
             valid=said.get("valid") is not False,
             success=success if done else None,
-            info={k: v for k, v in said.items() if k not in ("valid", "success", "truncated")},
+            info={k: v for k, v in said.items() if k not in ("valid", "success", "truncated")}
+            | score_of(f"openenv:{self._source.url}", said),
         )
 
     def close(self) -> None:
@@ -282,6 +304,14 @@ class OpenEnvEpisode(Episode):
 @functools.cache  # once in a process
 def _warn_of_full(url: str, message: str) -> None:
     warn(f"openenv:{url} must take as many sessions as are played at once: {message}")
+
+
+@functools.cache  # once in a process
+def _warn_of_tasks(url: str, name: str) -> None:
+    warn(
+        f"openenv:{url} lists the environment {name!r} and has no /{name}/splits (HTTP 404), as "
+        "every OpenEnv server does: a task is a seed there"
+    )
 
 
 def _is_unicode(text: str) -> bool:

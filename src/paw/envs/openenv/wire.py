@@ -6,9 +6,11 @@ WS /ws                              {"type": "reset"|"step", "data": …} -> {"t
 """  # noqa: E501
 
 import contextlib
+import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 600.0
 """For one answer; `rollout.step_seconds` is what ends a slow step in training."""
 MAX_ANSWER_BYTES = 64 << 20
+MAX_DETAIL_BYTES = 1 << 16
 MAX_COMMAND_CHARS = 100_000
 """More than a response holds; OpenEnv's servers bound their messages."""
 
@@ -28,11 +31,25 @@ class NoAnswer(RuntimeError):
 
 
 class ServerError(RuntimeError):
-    """An answer of the type `error`; `code` is one of OpenEnv's."""
+    """An answer of the type `error`; `code` is one of OpenEnv's, `errors` pydantic's list."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{message} ({code})")
-        self.code, self.message = code, message
+    def __init__(self, code: str, message: str, errors: Any = None) -> None:
+        found = [x for x in errors if isinstance(x, dict)] if isinstance(errors, list) else []
+        first = found[0] if found else {}
+        what = f": {'.'.join(map(str, _listed(first.get('loc'))))}: {first.get('msg')}"
+        super().__init__(f"{message}{what if found else ''} ({code})")
+        self.code, self.message, self.errors = code, message, found
+
+    def is_of(self, field: str, value: str) -> bool:
+        """Is it the value of an action's field that was not taken? Environments make such errors
+        too, of their own observations."""
+        return bool(self.errors) and all(
+            _listed(x.get("loc"))[:1] == [field] and x.get("input") == value for x in self.errors
+        )
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def checked_url(url: str) -> str:
@@ -40,6 +57,8 @@ def checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        known = known and url.isascii() and url.isprintable() and " " not in url
+        (parts.hostname or "").encode("idna")
     except ValueError:
         known = False
     if not known:
@@ -52,15 +71,23 @@ def _headers() -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for the server that was named, and no other."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
 def _opener(url: str) -> urllib.request.OpenerDirector:
     """No proxy to this machine itself."""
     here = is_loopback(urlsplit(url).hostname or "")
-    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if here else []))
+    proxies = [urllib.request.ProxyHandler({})] if here else []
+    return urllib.request.build_opener(_NoRedirect, *proxies)
 
 
-def ask(url: str, content: dict[str, Any] | None = None) -> Any:
+def ask(url: str, content: dict[str, Any] | None = None, absent: int = 404) -> Any:
     """The JSON that a GET, or with `content` a POST, is answered with; None where the server has no
-    such thing (404, 405, 501).
+    such thing (405, 501, and `absent`).
 
     Raises:
         NoAnswer: with the reason.
@@ -72,25 +99,43 @@ def ask(url: str, content: dict[str, Any] | None = None) -> Any:
         with _opener(url).open(request, timeout=CONNECT_SECONDS) as answer:
             return json.loads(answer.read(MAX_ANSWER_BYTES))
     except urllib.error.HTTPError as error:
-        if error.code in (404, 405, 501):
+        if error.code in (absent, 405, 501):
             return None
-        raise NoAnswer(f"HTTP {error.code} {error.reason}{_hint(error.code)}") from None
+        raise NoAnswer(_refusal(error.code, error.reason, error.headers, _read(error))) from None
     except urllib.error.URLError as error:
         raise NoAnswer(str(getattr(error.reason, "strerror", None) or error.reason)) from None
     except OSError as error:
         raise NoAnswer(error.strerror or str(error) or type(error).__name__) from None
+    except http.client.HTTPException as error:
+        raise NoAnswer(f"what it answers is not HTTP: {type(error).__name__}") from None
     except (ValueError, RecursionError):
         raise NoAnswer("what it answers is not JSON") from None
 
 
-def _hint(status: int) -> str:
-    if status not in (401, 403):
-        return ""
-    return "; it takes another token than PAW_ENV_TOKEN" if _headers() else "; set PAW_ENV_TOKEN"
+def _read(error: urllib.error.HTTPError) -> bytes:
+    with contextlib.suppress(OSError, http.client.HTTPException), error:
+        return error.read(MAX_DETAIL_BYTES)
+    return b""
+
+
+def _refusal(status: int, reason: str, headers: Mapping[str, str], body: bytes) -> str:
+    """`HTTP 422 …: why`, from what a server says of it."""
+    said = f"HTTP {status} {reason}"
+    if status in (401, 403):
+        token = "it takes another token than PAW_ENV_TOKEN" if _headers() else "set PAW_ENV_TOKEN"
+        return f"{said}; {token}"
+    if 300 <= status < 400 and headers.get("Location"):
+        return f"{said}: it sends to {headers['Location']!r:.200}; name the address itself"
+    try:
+        detail = json.loads(body)["detail"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return said
+    detail = detail if isinstance(detail, str) else json.dumps(detail)
+    return f"{said}: {' '.join(detail.split())[:300]}"
 
 
 class Wire:
-    """A session. Raises NoAnswer where there is no connection to be had.
+    """A session. Raises NoAnswer, which names the server, where there is no connection to be had.
 
     Args:
         url: of the server, http or https.
@@ -102,6 +147,7 @@ class Wire:
             from websockets.sync.client import connect
         except ImportError:
             raise ImportError("openenv:URL needs websockets: pip install websockets") from None
+        self._where = f"openenv:{url}"
         here: dict[str, Any] = {"proxy": None} if is_loopback(urlsplit(url).hostname or "") else {}
         try:
             self._socket = connect(
@@ -110,13 +156,18 @@ class Wire:
                 open_timeout=CONNECT_SECONDS,
                 max_size=MAX_ANSWER_BYTES,
                 compression=None,
+                ping_interval=None,  # a server may be busy with a step for longer
                 **here,
             ).__enter__()
         except InvalidStatus as error:
-            status = error.response.status_code
-            raise NoAnswer(f"HTTP {status}{_hint(status)}") from None
-        except (OSError, WebSocketException) as error:
-            raise NoAnswer(str(error) or type(error).__name__) from None
+            said = error.response
+            why = _refusal(said.status_code, said.reason_phrase, said.headers, said.body or b"")
+            raise self._no_answer(why) from None
+        except (OSError, EOFError, ValueError, WebSocketException) as error:
+            raise self._no_answer(str(error) or type(error).__name__) from None
+
+    def _no_answer(self, why: str) -> NoAnswer:
+        return NoAnswer(f"{self._where}: {why}")
 
     def ask(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         """Send a `reset` or `step` and wait for its observation.
@@ -133,16 +184,18 @@ class Wire:
             answer = json.loads(self._socket.recv(ANSWER_SECONDS))
             said = answer["data"]
             if answer["type"] == "error":
-                raise ServerError(str(said.get("code")), str(said.get("message")))
+                raise ServerError(
+                    str(said.get("code")), str(said.get("message")), said.get("errors")
+                )
             if answer["type"] != "observation" or not isinstance(said["observation"], dict):
-                raise NoAnswer(f"an answer of the type {answer['type']!r:.50}")
+                raise self._no_answer(f"an answer of the type {answer['type']!r:.50}")
         except ConnectionClosed as error:
             reason = f": {error.rcvd.reason}" if error.rcvd and error.rcvd.reason else ""
-            raise NoAnswer(f"the connection ended{reason}") from None
+            raise self._no_answer(f"the connection ended{reason}") from None
         except TimeoutError:
-            raise NoAnswer(f"no answer within {ANSWER_SECONDS:g} s") from None
+            raise self._no_answer(f"no answer within {ANSWER_SECONDS:g} s") from None
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            raise NoAnswer("an answer that is none of OpenEnv's") from None
+            raise self._no_answer("an answer that is none of OpenEnv's") from None
         return said
 
     def close(self) -> None:

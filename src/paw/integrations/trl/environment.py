@@ -7,6 +7,7 @@ from datasets import Dataset
 from paw import envs
 from paw.envs.base import Environment, Observation, StepResult, TaskSource
 from paw.errors import UserError, first_line
+from paw.rollout.worker import checked
 from paw.types import Task
 
 OVER = "The episode is over."
@@ -96,7 +97,7 @@ class TextEnvironment:
         try:
             self._task = self.source[task]
             self._episode = self.source.open(self._task, seed=seed)
-            self._first = self._episode.reset()
+            self._first = checked(self._episode.reset(), Observation)
         except Exception as error:
             return self._fail(error)
         asked = self._task.instruction
@@ -119,7 +120,7 @@ class TextEnvironment:
         if self._episode is None or self._ended():
             return OVER
         try:
-            result = self._episode.step(str(command))
+            result = checked(self._episode.step(str(command)), StepResult)
         except Exception as error:
             return self._fail(error)
         self._steps.append(result)

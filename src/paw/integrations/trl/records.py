@@ -8,6 +8,7 @@ from zlib import crc32
 
 from transformers import PreTrainedTokenizerBase
 
+from paw.envs.base import reaches
 from paw.integrations.trl.environment import TextEnvironment
 from paw.integrations.trl.update import RowOf, TurnOf
 from paw.types import Role, SampledAction, Task, Trajectory, Transition
@@ -78,9 +79,9 @@ def trajectory_of(
         transitions=tuple(transitions),
         success=bool(last.success)
         if ours is not None and last is not None
-        else ours is None and max_return is not None and return_ >= max_return,
+        else ours is None and max_return is not None and reaches(return_, max_return),
         terminated=last.terminated if last is not None else ours is None,
-        score=last.info.get("score") if last is not None else None,
+        score=last.score if last is not None else None,
         failure=failure,
     )
 

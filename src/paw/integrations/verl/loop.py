@@ -23,6 +23,7 @@ from paw.integrations.verl.records import PlayedRow, rows_of
 from paw.integrations.verl.settings import open_tasks, read_settings
 from paw.rollout.actor import make_serializer
 from paw.rollout.collect import Limits, has_room, make_move, make_transition
+from paw.rollout.worker import checked
 from paw.text.dialogue import Serializer
 from paw.types import SampledAction, Task, Transition
 
@@ -50,7 +51,7 @@ class Shared:
             self.sources[split] = open_tasks(self.settings, split)
         task = self.sources[split][index]
         environment = self.sources[split].open(task, seed=seed)
-        return task, environment, environment.reset()
+        return task, environment, checked(environment.reset(), Observation)
 
 
 _shared: dict[str, Shared] = {}
@@ -152,7 +153,8 @@ class PawAgentLoop(AgentLoopBase):
                 )
                 response = serializer.response(action)
                 parsed = serializer.parse(response)
-                result = await self._environment(partial(environment.step, parsed.command), times)
+                step = partial(_step, environment, parsed.command)
+                result = await self._environment(step, times)
                 move = make_move(action, response, parsed, result, shared.limits)
                 transition = make_transition(serializer, prompt, observation, move)
                 episode.transitions.append(transition)
@@ -193,6 +195,10 @@ class PawAgentLoop(AgentLoopBase):
 
 class _Failed(Exception):
     """The environment failed."""
+
+
+def _step(environment: Environment, command: str) -> StepResult:
+    return checked(environment.step(command), StepResult)
 
 
 def _note(episode: Episode, sampled: Any) -> None:
