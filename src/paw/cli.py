@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from paw import __version__
 from paw.commands import (
@@ -29,7 +29,7 @@ from paw.commands import (
     train,
     wm_eval,
 )
-from paw.commands.arguments import Formatter, complain, split_keys
+from paw.commands.arguments import Formatter, Parser, complain, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (
@@ -97,12 +97,7 @@ def _unexpected(known: argparse.Namespace, word: str) -> str:
     return f"{known.command}: unexpected argument {word!r}{hint}; see paw {known.command} --help"
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, without the usage text above it."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
-
+class _Parser(Parser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.metavar == "COMMAND" and value not in (action.choices or ()):
             hint = nearest(value, action.choices or ())

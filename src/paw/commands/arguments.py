@@ -5,7 +5,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from paw.errors import UserError, warn
 from paw.visible import visible
@@ -47,6 +47,13 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
             deeper = "    " if line.startswith(" ") else ""
             lines += [line] if keep else textwrap.wrap(line, width, subsequent_indent=deeper)
         return "\n".join(lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, without the usage text above it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from paw.commands.arguments import Declare, split_keys, take_split, task_source, whole
+from paw.commands.arguments import Declare, Parser, split_keys, take_split, task_source, whole
 from paw.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,12 +64,17 @@ def application_of(words: Sequence[str]) -> "Guard":
     """The ASGI application of what stands behind `paw serve-env`, for a server of one's own.
 
     Raises:
-        UserError: as the command, but for addresses: who can reach it is up to that server.
+        UserError: as the command, and of an address: who can reach it is up to that server.
     """
-    parser = argparse.ArgumentParser("serve-env", allow_abbrev=False)
+    parser = Parser("paw serve-env", allow_abbrev=False)
     add(lambda *args, **kwargs: parser)
     words, keys = split_keys(words)
-    known = parser.parse_args(words, argparse.Namespace(command="serve-env"))
+    words += [k for k in keys if k[:2] == "--" and not k.startswith("--env.")]
+    nowhere = argparse.Namespace(command="serve-env", host=None, port=None)
+    known = parser.parse_args(words, nowhere)
+    for name in ("host", "port"):
+        if getattr(known, name) is not None:
+            raise UserError(f"--{name} means nothing here: it is up to the server, not to this")
 
     from paw.envs.openenv.access import read_token
 

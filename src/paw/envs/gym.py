@@ -90,8 +90,8 @@ def checked_num_tasks(where: str, num_tasks: Any, first_seed: Any) -> int:
     room = min(s for s in (*FIRST_SEEDS.values(), END_OF_SEEDS) if s > first_seed) - first_seed
     if not _is_whole(num_tasks) or not 1 <= num_tasks <= room:
         raise UserError(
-            f"{where}: num_tasks = {num_tasks!r:.50}: 1 to {room:,}, a seed each, as far as the "
-            "next split's"
+            f"{where}: num_tasks = {num_tasks!r:.50}: 1 to {room:,}, for each takes a seed, and "
+            "behind those are the next split's"
         )
     return num_tasks
 

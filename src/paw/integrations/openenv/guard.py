@@ -26,7 +26,10 @@ MAX_DEPTH = 32
 BODY_SECONDS = 30.0
 """What the body of an HTTP request gets to arrive, and an answer to be taken."""
 ASK_SECONDS = 2.0
-"""What a client for which there is no session gets to ask for one, before it is told."""
+"""What a client for which there is no session gets to ask for one, before it is told, and what a
+request for a task waits for a place."""
+PLAYING = ("/reset", "/step", "/task", "/tasks", "/task_range")
+"""Ends of the paths whose requests call an environment, each in a thread of its own."""
 TYPES = ("reset", "step", "state", "close")
 NO_TOOLS = {
     "jsonrpc": "2.0",
@@ -98,7 +101,7 @@ class Guard:
     """An ASGI application around OpenEnv's."""
 
     def __init__(self, app: Any, stage: Stage, limits: Limits, token: str | None) -> None:
-        self._app, self._stage, self._limits = app, stage, limits
+        self._app, self._stage, self.limits = app, stage, limits
         self._token = None if token is None else token.encode()
         self.num_sessions = 0
 
@@ -106,6 +109,8 @@ class Guard:
         """Serve one request, or one session."""
         if scope["type"] == "lifespan":
             return await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            send = _closing(send)
         refused = self._refusal(scope)
         if scope["type"] == "websocket":
             if refused is None and scope["path"] != "/ws":
@@ -134,7 +139,7 @@ class Guard:
     def _place(self) -> Iterator[bool]:
         """A session's place while it lasts; False where all are taken. Calls that hang keep
         theirs."""
-        if self.num_sessions + self._stage.num_hanging >= self._limits.max_sessions:
+        if not self._has_room:
             yield False
             return
         self.num_sessions += 1
@@ -144,13 +149,17 @@ class Guard:
             self.num_sessions -= 1
 
     @property
+    def _has_room(self) -> bool:
+        return self.num_sessions + self._stage.num_hanging < self.limits.max_sessions
+
+    @property
     def _full(self) -> str:
         hanging = self._stage.num_hanging
         more = f", {hanging} of them hang" if hanging else ""
-        return f"all {self._limits.max_sessions} sessions are taken{more}"
+        return f"all {self.limits.max_sessions} sessions are taken{more}"
 
     async def _session(self, scope: Message, receive: Receive, send: Send) -> None:
-        line = _Line(receive, send, self._limits.idle_seconds)
+        line = _Line(receive, send, self.limits.idle_seconds)
         with self._place() as has_place:
             if has_place:
                 with contextlib.suppress(asyncio.CancelledError):  # the server does not wait longer
@@ -187,12 +196,21 @@ class Guard:
         async def replay() -> Message:
             return next(whole, None) or await receive()
 
-        if scope["path"] != "/reset":
+        if not scope["path"].endswith(PLAYING):
             return await self._app(scope, replay, send)
+        if scope["path"] not in PLAYING:  # of the task API, whose clients have sessions besides
+            await self._wait_for_room()
         with self._place() as has_place:
             if has_place:
                 return await self._app(scope, replay, send)
         await _answer(send, 503, {"detail": self._full})
+
+    async def _wait_for_room(self) -> None:
+        """For sessions that are about to end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ASK_SECONDS):
+                while not self._has_room:
+                    await asyncio.sleep(0.05)
 
 
 class _Line:
@@ -260,8 +278,20 @@ def _error(code: str, message: str) -> Message:
     return {"type": "websocket.send", "text": text}
 
 
+def _closing(send: Send) -> Send:
+    """A request a connection, so that none is kept open for the next."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"connection", b"close")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return closing
+
+
 async def _answer(send: Send, status: int, content: dict[str, Any], kind: str = "http") -> None:
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers = [(b"content-type", b"application/json")]
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
     body = json.dumps(content).encode()
     headers.append((b"content-length", str(len(body)).encode()))

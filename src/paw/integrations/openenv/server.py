@@ -25,7 +25,8 @@ from paw.integrations.openenv.session import Refused, Session, Stage
 HEAD_SECONDS = 30.0
 """What a new connection gets to send the head of its first request."""
 DRAIN_SECONDS = 5
-"""What calls that run get to end when the server stops."""
+"""What calls that run get to end when the server stops, and a client to take the last of what it
+was sent."""
 
 
 def application(
@@ -43,7 +44,7 @@ def application(
         PawAction,
         PawObservation,
         max_concurrent_envs=limits.max_sessions,
-        env_name=stage.sources[stage.default].name,
+        env_name=stage.sources[stage.default].name.replace("/", "-"),  # stands in paths
         state_cls=PawState,
         mode="simulation",
     )
@@ -56,15 +57,22 @@ def application(
 
 
 class _Protocol(H11Protocol):
-    """Hangs up on connections that do not ask for anything."""
+    """Hangs up on connections that do not ask for anything, and on those that take no answer;
+    also where they have become WebSockets, which keep the transport."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.loop.call_later(HEAD_SECONDS, self._hang_up)
+        self.loop.call_later(DRAIN_SECONDS, self._watch)
 
     def _hang_up(self) -> None:
         if self in self.connections and self.cycle is None:
             self.transport.close()
+
+    def _watch(self) -> None:
+        """A closed transport waits for its buffer to be sent, without an end."""
+        is_closing = self.transport.is_closing()
+        self.loop.call_later(DRAIN_SECONDS, self.transport.abort if is_closing else self._watch)
 
 
 class _Server(uvicorn.Server):
@@ -116,6 +124,7 @@ def _config(app: Guard) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_timeout=app.limits.idle_seconds,  # a client may be busy with its model
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )

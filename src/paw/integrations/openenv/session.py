@@ -18,7 +18,7 @@ from paw import __version__
 from paw.envs.base import Observation, StepResult, TaskSource
 from paw.errors import nearest, warn
 from paw.integrations.openenv.models import PawAction, PawObservation, PawState
-from paw.rollout.worker import Failure, Host, Open, Step, describe
+from paw.rollout.worker import Answer, Failure, Host, Job, Open, Step, describe
 from paw.types import Task
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Stage:
         self.sources, self.step_seconds = dict(sources), step_seconds
         self.default = next(iter(self.sources))
         self.num_hanging = 0
-        """Calls that were given up and have not returned: each holds a thread."""
+        """Calls that have not returned though their session is gone: each holds a thread."""
         self._changing = threading.Lock()
 
     def source(self, split: Any) -> TaskSource:
@@ -81,8 +81,12 @@ class Player:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
-                except BaseException as error:
+                except Refused as error:
                     future.set_exception(error)
+                except BaseException as error:  # SystemExit and the like would end the event loop
+                    why = f"the environment failed: {describe(error)}"
+                    warn(why)
+                    future.set_exception(Refused(why))
             del job, call, future  # an idle session holds nothing of its last call
 
 
@@ -101,6 +105,9 @@ class Session(Environment[PawAction, PawObservation, PawState]):
         """Why there is no step; empty while an episode runs."""
         self._ended = ""
         """Why there is nothing more at all."""
+        self._is_closed = self._hangs = self._counts = False
+        """Closed; a call was given up and has not returned; it counts at the stage."""
+        self._changing = threading.Lock()
 
     @property
     def state(self) -> PawState:
@@ -150,7 +157,7 @@ class Session(Environment[PawAction, PawObservation, PawState]):
         """Give one command. Raises Refused before a reset, after the end, and of a failure."""
         if self._over or self._host is None:
             raise Refused(self._over)
-        result = self._host.play(Step(SLOT, action.command))
+        result = self._asked(self._host, Step(SLOT, action.command))
         if isinstance(result, Failure):
             raise self._failed(result)
         assert isinstance(result, StepResult)
@@ -179,6 +186,13 @@ class Session(Environment[PawAction, PawObservation, PawState]):
 
     def close(self) -> None:
         """Free what the session holds; does not wait for it."""
+        with self._changing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            if self._hangs:  # its place is free now, and its thread is not
+                self._counts = True
+                self._stage.hanging(1)
         if self._ended:
             return
         self._ended = "the session is closed"
@@ -206,11 +220,11 @@ class Session(Environment[PawAction, PawObservation, PawState]):
         return len(self._stage.source(split))
 
     async def get_task(self, split: str, index: int) -> dict[str, Any]:
-        """One task. Raises IndexError, which OpenEnv answers with 400."""
+        """One task. Raises IndexError, which OpenEnv answers with 400, and Refused."""
         source = self._stage.source(split)
         if not 0 <= index < len(source):
             raise IndexError(index)
-        return await self._play(lambda: _described(source, index))
+        return await self._play(lambda: _about(source, index))
 
     async def list_tasks(self, split: str) -> list[dict[str, Any]]:
         """The first tasks."""
@@ -219,14 +233,20 @@ class Session(Environment[PawAction, PawObservation, PawState]):
     async def get_task_range(
         self, split: str, start: int | None = None, stop: int | None = None
     ) -> list[dict[str, Any]]:
-        """Tasks of a slice, at most `MAX_TASKS_LISTED`."""
+        """Tasks of a slice; without an end the next `MAX_TASKS_LISTED`.
+
+        Raises:
+            Refused: more than that, or a task that fails.
+        """
         source = self._stage.source(split)
-        numbers = range(*slice(start, stop).indices(len(source)))[:MAX_TASKS_LISTED]
-        return await self._play(lambda: [_described(source, i) for i in numbers])
+        numbers = range(*slice(start, stop).indices(len(source)))
+        if stop is not None and len(numbers) > MAX_TASKS_LISTED:
+            raise Refused(f"{len(numbers)} tasks: at most {MAX_TASKS_LISTED} a request")
+        return await self._play(lambda: [_about(source, i) for i in numbers[:MAX_TASKS_LISTED]])
 
     async def _play(self, call: Callable[[], T]) -> T:
-        """A call in the session's thread. One that takes too long ends the session; its thread is
-        counted until it returns."""
+        """A call in the session's thread. One that takes too long ends the session, and keeps its
+        place until it returns."""
         if self._ended:
             raise Refused(self._ended)
         if self._player is None:
@@ -237,13 +257,28 @@ class Session(Environment[PawAction, PawObservation, PawState]):
             async with asyncio.timeout(seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            self._stage.hanging(1)
+            self._hangs = True
             self._ended = f"the environment gave no answer in {seconds:g} s: the session is over"
             self._player.submit(self._free)
-            self._player.submit(lambda: self._stage.hanging(-1))
+            self._player.submit(self._returned)
             self._player.end()
             self._warn(self._ended)
             raise Refused(self._ended) from None
+
+    def _returned(self) -> None:
+        with self._changing:
+            self._hangs = False
+            if self._counts:
+                self._stage.hanging(-1)
+
+    def _asked(self, host: Host, job: Job) -> Answer:
+        """What the host answers. It lets Ctrl-C through, which in a session's thread an environment
+        has made."""
+        try:
+            return host.play(job)
+        except BaseException as error:
+            host.drop(SLOT)
+            return Failure(describe(error))
 
     def _free(self) -> None:
         if self._host is not None:
@@ -258,10 +293,10 @@ class Session(Environment[PawAction, PawObservation, PawState]):
         self._state = PawState(episode_id=episode_id, split=split, index=index, seed=seed)
         try:
             task = source[index]
-        except Exception as error:  # other people's code
+            self._state.task = _described(source, index, task)
+        except BaseException as error:  # other people's code
             raise self._failed(Failure(describe(error))) from error
-        self._state.task = _described(source, index, task)
-        first = self._host.play(Open(SLOT, task, seed))
+        first = self._asked(self._host, Open(SLOT, task, seed))
         if isinstance(first, Failure):
             raise self._failed(first)
         assert isinstance(first, Observation)
@@ -289,8 +324,17 @@ def _whole(name: str, value: Any, largest: int) -> int:
     return value
 
 
-def _described(source: TaskSource, index: int, task: Task | None = None) -> dict[str, Any]:
-    task = task or source[index]
+def _about(source: TaskSource, index: int) -> dict[str, Any]:
+    """A task as a client gets it. Raises Refused where it fails, which the log is told too."""
+    try:
+        return _described(source, index, source[index])
+    except BaseException as error:  # other people's code
+        why = f"{source.split} {index}: the task failed: {describe(error)}"
+        warn(why)
+        raise Refused(why) from None
+
+
+def _described(source: TaskSource, index: int, task: Task) -> dict[str, Any]:
     return {
         "id": task.id,
         "kind": task.kind,
@@ -302,6 +346,9 @@ def _described(source: TaskSource, index: int, task: Task | None = None) -> dict
 
 
 def _observed(result: StepResult) -> PawObservation:
+    metadata = {k: v for k, v in result.info.items() if isinstance(k, str) and _is_plain(v)}
+    if result.score is not None:
+        metadata["score"] = result.score
     return PawObservation(
         text=result.observation.text,
         commands=list(result.observation.commands),
@@ -310,7 +357,7 @@ def _observed(result: StepResult) -> PawObservation:
         truncated=result.truncated and not result.terminated,
         reward=float(result.reward),
         done=result.terminated or result.truncated,
-        metadata={k: v for k, v in result.info.items() if isinstance(k, str) and _is_plain(v)},
+        metadata=metadata,
     )
 
 
