@@ -16,6 +16,7 @@ from pydantic import Field
 
 from paw import envs
 from paw.envs.base import Observation, StepResult, TaskSource
+from paw.rollout.worker import checked
 from paw.text import prompts
 from paw.text.parse import parse_response
 
@@ -76,7 +77,8 @@ class PawEnvConfig(vf.EnvConfig):
 class PawEnv(vf.Env[PawEnvConfig]):
     """Plays one episode and records its return as the reward `return`.
 
-    An environment that fails raises: verifiers counts the episode as failed, not as lost.
+    An environment that fails, or gives a reward or score that is no finite number, raises:
+    verifiers counts the episode as failed, not as lost.
     """
 
     async def run(self, task: PawTask, agents: Any) -> None:
@@ -86,7 +88,7 @@ class PawEnv(vf.Env[PawEnvConfig]):
         game = await asyncio.to_thread(source.open, asked, 0)
         steps: list[StepResult] = []
         try:
-            seen: Observation = await asyncio.to_thread(game.reset)
+            seen = checked(await asyncio.to_thread(game.reset), Observation)
             spans = prompts.opening(style, True, asked, seen.text, seen.commands)
             async with agents.player.interaction(task) as player:
                 for _ in range(taskset.max_turns):
@@ -94,7 +96,8 @@ class PawEnv(vf.Env[PawEnvConfig]):
                     if segment.terminated:
                         break
                     parsed = parse_response(segment.last_reply, "tags", style)
-                    steps.append(await asyncio.to_thread(game.step, parsed.command))
+                    result = await asyncio.to_thread(game.step, parsed.command)
+                    steps.append(checked(result, StepResult))
                     if steps[-1].terminated or steps[-1].truncated:
                         break
                     seen = steps[-1].observation
@@ -109,5 +112,5 @@ def _record(trace: Any, steps: list[StepResult]) -> None:
     trace.record_metric("won", float(bool(steps) and bool(steps[-1].success)))
     trace.record_metric("turns", float(len(steps)))
     trace.record_metric("valid_actions", sum(s.valid for s in steps) / max(len(steps), 1))
-    if steps and (score := steps[-1].info.get("score")) is not None:
-        trace.record_metric("score", float(score))
+    if steps and (score := steps[-1].score) is not None:
+        trace.record_metric("score", score)

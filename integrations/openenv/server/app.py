@@ -5,17 +5,19 @@ import argparse
 import os
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from paw.commands.arguments import whole
 from paw.commands.serve_env import application_of
 from paw.errors import UserError
-from paw.integrations.openenv.guard import Guard
-from paw.integrations.openenv.server import serve
+
+if TYPE_CHECKING:
+    from paw.integrations.openenv.guard import Guard
 
 WHAT = os.environ.get("PAW_SERVE_ENV", "household")
 
 
-def _application() -> Guard:
+def _application() -> "Guard":
     try:
         return application_of(shlex.split(WHAT))
     except (UserError, ImportError, ValueError) as error:
@@ -31,6 +33,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=whole(0, 65_535), default=8000)
     place = parser.parse_args()
+
+    from paw.integrations.openenv.server import serve
+
     try:
         serve(app, WHAT, place.host, place.port)
     except UserError as error:

@@ -24,6 +24,8 @@ from paw.integrations.openenv.session import Refused, Session, Stage
 
 HEAD_SECONDS = 30.0
 """What a new connection gets to send the head of its first request."""
+MAX_BACKLOG_BYTES = 16 << 20
+"""Of what a client was sent and has not taken: pongs have no end."""
 DRAIN_SECONDS = 5
 """What calls that run get to end when the server stops, and a client to take the last of what it
 was sent."""
@@ -70,9 +72,10 @@ class _Protocol(H11Protocol):
             self.transport.close()
 
     def _watch(self) -> None:
-        """A closed transport waits for its buffer to be sent, without an end."""
-        is_closing = self.transport.is_closing()
-        self.loop.call_later(DRAIN_SECONDS, self.transport.abort if is_closing else self._watch)
+        """A closed transport waits without an end for its buffer to be taken."""
+        line = self.transport
+        is_over = line.is_closing() or line.get_write_buffer_size() > MAX_BACKLOG_BYTES
+        self.loop.call_later(DRAIN_SECONDS, line.abort if is_over else self._watch)
 
 
 class _Server(uvicorn.Server):
