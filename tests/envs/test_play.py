@@ -150,7 +150,7 @@ class Quiz:
             terminated=command != "again",
             truncated=command == "again",
             success=right,
-            info={"score": 0.5} if command == "3" else {},
+            info={"3": {"score": 0.5}, "2": {"score": "2/4"}}.get(command, {}),
         )
 
     def close(self):
@@ -168,6 +168,7 @@ class Quizzes(Household):
         ("4", ["(reward +1)", "Success after 1 command: return 1 of 1."]),
         ("5", ["Failure after 1 command: return 0 of 1."]),
         ("3", ["Failure after 1 command: return 0 of 1, score 0.5."]),
+        ("2", ["Failure after 1 command: return 0 of 1, score '2/4'."]),
         ("again", ["Given up after 1 command: return 0 of 1."]),
     ],
 )

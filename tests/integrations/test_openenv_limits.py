@@ -250,9 +250,22 @@ def test_one_request_a_connection(many: str):
 
 
 def test_a_client_that_answers_no_pings_keeps_its_session(monkeypatch):
-    """For `idle_seconds`, as one does that blocks while its model writes."""
-    made = server._config(application({"train": Rooms()}, Limits(idle_seconds=7.0)))
-    assert (made.ws_ping_interval, made.ws_ping_timeout) == (20.0, 7.0)
+    """As one that blocks while its model writes: the ping comes, and no pong goes."""
+    made = server._config(application({"train": Rooms()}))
+    assert made.ws_ping_timeout is None
+    made.ws_ping_interval = 0.1
+    monkeypatch.setattr(server, "_config", lambda app: made)
+    with running(made.app) as url:
+        place = urlsplit(url)
+        with socket.create_connection((place.hostname, place.port), timeout=30) as line:
+            line.sendall(UPGRADE)
+            pings = b""
+            while pings.count(b"\x89\x04") < 3:
+                pings += line.recv(4096)
+            line.sendall(frame(1, b'{"type": "reset"}'))
+            answer = b""
+            while b"Open door" not in answer:
+                answer += line.recv(4096)
 
 
 def test_what_means_nothing_to_an_application_is_refused():

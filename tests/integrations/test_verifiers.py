@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "integrations" / "verifiers")
 import verifiers.v1 as vf
 from verifiers.v1.utils.loaders import environment_class, load_environment, taskset_class
 
-from paw.envs import make
+from paw.envs import Observation, StepResult, make
 
 pytestmark = [pytest.mark.verifiers, pytest.mark.filterwarnings("ignore")]
 
@@ -122,3 +122,31 @@ def test_an_environment_that_fails_is_no_lost_episode(monkeypatch):
     monkeypatch.setattr("paw.envs.household.Household.open", broken)
     (episode,) = play(Endpoint(str), [0], env="household")
     assert not episode.ok and "out of order" in episode.errors[0].message
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"reward": float("nan")}, "the reward is nan"),
+        ({"info": {"score": "3/10"}}, "is '3/10', not a number"),
+    ],
+)
+def test_a_reward_or_score_that_is_no_finite_number_fails_the_episode(monkeypatch, odd, why):
+    game = OddGame(StepResult(Observation("x"), **odd))
+    monkeypatch.setattr("paw.envs.household.Household.open", lambda *_: game)
+    (episode,) = play(Endpoint(lambda messages: "<action>go</action>"), [0], env="household")
+    assert not episode.ok and why in episode.errors[0].message
+
+
+class OddGame:
+    def __init__(self, result):
+        self.result = result
+
+    def reset(self):
+        return Observation("start")
+
+    def step(self, command):
+        return self.result
+
+    def close(self):
+        pass

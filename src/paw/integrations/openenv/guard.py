@@ -101,7 +101,7 @@ class Guard:
     """An ASGI application around OpenEnv's."""
 
     def __init__(self, app: Any, stage: Stage, limits: Limits, token: str | None) -> None:
-        self._app, self._stage, self.limits = app, stage, limits
+        self._app, self._stage, self._limits = app, stage, limits
         self._token = None if token is None else token.encode()
         self.num_sessions = 0
 
@@ -150,16 +150,16 @@ class Guard:
 
     @property
     def _has_room(self) -> bool:
-        return self.num_sessions + self._stage.num_hanging < self.limits.max_sessions
+        return self.num_sessions + self._stage.num_hanging < self._limits.max_sessions
 
     @property
     def _full(self) -> str:
         hanging = self._stage.num_hanging
         more = f", {hanging} of them hang" if hanging else ""
-        return f"all {self.limits.max_sessions} sessions are taken{more}"
+        return f"all {self._limits.max_sessions} sessions are taken{more}"
 
     async def _session(self, scope: Message, receive: Receive, send: Send) -> None:
-        line = _Line(receive, send, self.limits.idle_seconds)
+        line = _Line(receive, send, self._limits.idle_seconds)
         with self._place() as has_place:
             if has_place:
                 with contextlib.suppress(asyncio.CancelledError):  # the server does not wait longer

@@ -127,7 +127,7 @@ def _config(app: Guard) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_timeout=app.limits.idle_seconds,  # a client may be busy with its model
+        ws_ping_timeout=None,  # a client that is busy with its model answers none
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
