@@ -106,6 +106,7 @@ FAULTS = {
     "reward is text": ("reward is '1'", {"answer": returning(reward="1")}),
     "reward is not a number": ("reward is nan", {"answer": returning(reward=float("nan"))}),
     "valid is 1": ("valid is 1, not a bool", {"answer": returning(valid=1)}),
+    "score is text": ("is '3/10', not a number", {"answer": returning(info={"score": "3/10"})}),
     "info is a list": ("info is a <class 'list'>", {"answer": returning(info=[])}),
     "step returns text": ("step returned a <class 'str'>", {"answer": lambda self, command: "ok"}),
     "observation is text": ("not an Observation", {"answer": returning(observation="ok")}),

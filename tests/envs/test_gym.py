@@ -154,7 +154,7 @@ def test_ten_tenths_are_one():
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), None, "1", 10**400])
 def test_a_largest_return_that_is_none_is_refused(value):
-    with pytest.raises(UserError, match="countdown: max_return = .*: a positive number"):
+    with pytest.raises(UserError, match=r"countdown: max_return = .*: a positive number"):
         countdown(max_return=value)
 
 

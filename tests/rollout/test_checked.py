@@ -1,4 +1,4 @@
-"""What an environment may return, and what costs it its episode: behind this nothing looks again."""
+"""What an environment may return, and what costs it its episode: nothing looks again behind it."""
 
 import math
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_numbers_and_bools_of_numpy_become_pythons():
 def test_numbers():
     assert [number("x", x) for x in (2, np.int64(2), np.array(2.0))] == [2.0] * 3
     for odd in (None, "2", b"2", [2], np.array([1.0, 2.0]), 2j):
-        with pytest.raises(TypeError, match="x is .*, not a number"):
+        with pytest.raises(TypeError, match=r"x is .*, not a number"):
             number("x", odd)
 
 
