@@ -144,8 +144,9 @@ def number(what: str, value: Any) -> float:
         TypeError: it is no number.
         ValueError: it is not finite.
     """
+    given: Any = value if hasattr(value, "__float__") else None
     try:
-        found = float(value if hasattr(value, "__float__") else None)
+        found = float(given)
     except OverflowError:  # an int beyond all floats
         found = math.inf
     except (TypeError, ValueError):

@@ -10,7 +10,6 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -118,7 +117,7 @@ def _read(error: urllib.error.HTTPError) -> bytes:
     return b""
 
 
-def _refusal(status: int, reason: str, headers: Mapping[str, str], body: bytes) -> str:
+def _refusal(status: int, reason: str, headers: Any, body: bytes) -> str:
     """`HTTP 422 …: why`, from what a server says of it."""
     said = f"HTTP {status} {reason}"
     if status in (401, 403):
