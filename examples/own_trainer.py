@@ -42,6 +42,11 @@ class Transition(NamedTuple):
     logprobs: list[float]
     entropy: float
 
+    def weighing(self, weight: float) -> "Transition":
+        """Without its observation where that weighs nothing: a row's length changes bits."""
+        end = len(self.ids) - (0 if weight else self.roles.count(OBSERVATION))
+        return self._replace(ids=self.ids[:end], roles=self.roles[:end])
+
 
 def answer(said: str, number: int) -> str:
     verb, box = said.split()
@@ -93,10 +98,10 @@ def judge(transitions: list[Transition], returns: Tensor) -> tuple[Tensor, Tenso
 
 def learn(model: LlamaForCausalLM, transitions: list[Transition], judged, coefficient: float):
     """The gradient of one update: every denominator is the update's, so micro-batches add up."""
-    advantages, weights = judged
+    advantages, weights = judged[0], coefficient * judged[1]
     num_actions = ACTION_LENGTH * len(transitions)
     for places in torch.arange(len(transitions)).split(MICRO_BATCH):
-        some = [transitions[i] for i in places]
+        some = [transitions[i].weighing(weights[i]) for i in places]
         tokens = pad_sequence([torch.tensor(t.ids) for t in some], batch_first=True)
         roles = pad_sequence([torch.tensor(t.roles) for t in some], batch_first=True)[:, 1:]
         logprobs = model(tokens).logits[:, :-1].log_softmax(-1)  # one pass for both losses
@@ -107,8 +112,9 @@ def learn(model: LlamaForCausalLM, transitions: list[Transition], judged, coeffi
         surrogate = P.clipped_surrogate(logprobs[action], old, advantages[turn[action]], 0.2, 0.2)
         loss = P.weighted_sum(surrogate, torch.full_like(surrogate, 1 / num_actions))
         errors = P.clipped_mae(logprobs[target], probability_cap=0.2)  # Eq. 8
-        share = coefficient * weights[places] / target.sum(1).clamp(min=1)  # Eq. 9
-        loss = loss + P.weighted_sum(errors, share[:, None].expand_as(roles)[target])
+        share = weights[places] / target.sum(1).clamp(min=1)  # Eq. 9
+        if target.any():
+            loss = loss + P.weighted_sum(errors, share[:, None].expand_as(roles)[target])
         loss.backward()
 
 

@@ -1,11 +1,13 @@
 """What trl_alfworld.py and trl_webshop.py have in common."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from trl import GRPOConfig
 from trl_tiny import tiny_model, tiny_tokenizer
 
+from paw.errors import UserError
 from paw.integrations.trl import PawConfig, PawGRPOTrainer, RunDirectory, environment
 
 SMOKE = {
@@ -45,6 +47,21 @@ def main(
     parser.add_argument("--output", default=f"runs/trl-{name}")
     parser.add_argument("--smoke", action="store_true", help="a tiny random model, two steps")
     options = parser.parse_args(arguments)
+    try:
+        train(name, options, max_turns, max_completion_length, commands)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def train(
+    name: str,
+    options: argparse.Namespace,
+    max_turns: int,
+    max_completion_length: int,
+    commands: Sequence[str],
+) -> None:
+    """Train as the command line says."""
     factory, dataset = environment(name, split=options.split, data_dir=options.data_dir)
     settings = {
         "per_device_train_batch_size": 4,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
+import paw.objective as P
 from example_files import load
 
 
@@ -84,6 +85,33 @@ def test_gradient_is_the_papers(example, monkeypatch):
         assert own.abs().max() > 1e-3
         atol = 1e-5 * float(own.abs().max())
         torch.testing.assert_close(found, own, rtol=1e-4, atol=atol)
+
+
+def test_without_a_coefficient_it_is_the_loop_without_the_term_bit_for_bit(example):
+    """The same loop over h_t + a_t alone. What weighs nothing (unselected, or lambda 0) carries no
+    observation with a coefficient either."""
+    model, transitions, returns = small(example)
+    advantages, weights = example.judge(transitions, returns)
+    found = gradient(example, model, transitions, (advantages, weights), coefficient=0.0)
+    model.zero_grad()
+    cut = [t._replace(ids=t.ids[: -t.roles.count(2)]) for t in transitions]
+    for places in torch.arange(len(cut)).split(example.MICRO_BATCH):
+        some = [cut[i] for i in places]
+        tokens = torch.nn.utils.rnn.pad_sequence([torch.tensor(t.ids) for t in some], True)
+        logprobs = model(tokens).logits[:, :-1].log_softmax(-1)
+        logprobs = logprobs.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+        action = torch.zeros_like(logprobs, dtype=torch.bool)
+        for row, t in enumerate(some):
+            action[row, len(t.ids) - 1 - example.ACTION_LENGTH : len(t.ids) - 1] = True
+        old = torch.tensor([value for t in some for value in t.logprobs])
+        usual = advantages[places].repeat_interleave(example.ACTION_LENGTH)
+        loss = P.clipped_surrogate(logprobs[action], old, usual, 0.2, 0.2)
+        P.weighted_sum(loss, torch.full_like(loss, 1 / (2 * len(cut)))).backward()
+    plain = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert plain.abs().max() > 1e-4
+    assert torch.equal(found, plain)
+    carried = [2 in t.weighing(w).roles for t, w in zip(transitions, weights, strict=True)]
+    assert carried == (weights != 0).tolist() and 0 < sum(carried) < len(carried)
 
 
 def test_it_learns(example):

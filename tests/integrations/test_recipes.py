@@ -1,8 +1,9 @@
 """The recipes for rLLM and prime-rl, with scripted stand-ins of what those hand them."""
 
+import importlib
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -18,13 +19,36 @@ import paw.objective as P
 LOGPROBS = torch.tensor([[-1.0, -3.0, -0.1, -2.0]])
 
 
-def aggregate(per_token, mask, mode=None):
-    total = (per_token * mask).sum()
-    return total if mode == "token-sum" else total / mask.sum()
+def agg_loss(
+    loss_mat,
+    loss_mask,
+    loss_agg_mode,
+    dp_size=1,
+    batch_num_tokens=None,
+    global_batch_size=None,
+    **ignored,
+):
+    """verl's, against which test_verl.py holds it: denominators are the optimizer step's, the
+    number of tokens that of its actions."""
+    per_row = (loss_mat * loss_mask).sum(-1)
+    if loss_agg_mode == "token-mean":
+        return per_row.sum() / batch_num_tokens * dp_size
+    if loss_agg_mode == "seq-mean-token-mean":
+        per_row = per_row / (loss_mask.sum(-1) + 1e-8)
+    elif loss_agg_mode != "seq-mean-token-sum":
+        raise ValueError(f"Invalid loss_agg_mode: {loss_agg_mode}")  # verl 0.8.0 has no token-sum
+    return per_row.sum() / global_batch_size * dp_size
 
 
 def context(obs_mask, **params):
-    """Two action tokens, two of the environment."""
+    """Two action tokens, two of the environment, in one of the two rows of an optimizer step, which
+    has five action tokens."""
+
+    def aggregate(per_token, mask, mode=None):
+        return agg_loss(
+            per_token, mask, mode or "token-mean", batch_num_tokens=5, global_batch_size=2
+        )
+
     return SimpleNamespace(
         logp_curr=LOGPROBS.clone().requires_grad_(),
         logp_old=LOGPROBS.clone(),
@@ -33,46 +57,63 @@ def context(obs_mask, **params):
         obs_mask=torch.tensor([obs_mask]),
         aggregate=aggregate,
         params=params,
+        backend="verl",
     )
 
 
 def test_rllm_without_a_coefficient_is_the_surrogate():
-    """At ratio 1 the surrogate is -A = -0.5, with gradient -A / 2 of each action token."""
+    """At ratio 1 the surrogate is -A = -0.5 of each action token, over the step's five."""
     ctx = context([0.0, 0.0, 1.0, 1.0], coefficient=0)
     loss, metrics = rllm_paw.paw(ctx)
     loss.backward()
-    assert loss.item() == -0.5 and metrics == {}
-    assert ctx.logp_curr.grad.tolist() == [[-0.25, -0.25, 0, 0]]
+    assert loss.item() == pytest.approx(-0.2) and metrics == {}
+    assert ctx.logp_curr.grad.flatten().tolist() == pytest.approx([-0.1, -0.1, 0, 0])
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rllm_predicts_what_the_mask_says(weighted):
-    """p = e^-0.1 is above the cap of 0.2, p = e^-2 below: error 1 - p, gradient -p. Unweighted:
-    the mean over two tokens; weighted by 0.3: 0.3 (1 - p)."""
+    """p = e^-0.1 is above the cap of 0.2, p = e^-2 below: error 1 - p, gradient -p. Unweighted: the
+    mean over the row's two tokens; weighted by 0.3: 0.3 (1 - p); both over the step's two rows."""
     weight = 0.3 if weighted else 1.0
     ctx = context([0.0, 0.0, weight, weight], weighted=weighted)
     loss, metrics = rllm_paw.paw(ctx)
     loss.backward()
-    p, share = torch.tensor(-2.0).exp().item(), 0.3 if weighted else 0.5
+    p, share = torch.tensor(-2.0).exp().item(), (0.3 if weighted else 0.5) / 2
     assert metrics["wm/loss"] == pytest.approx(share * (1 - p))
-    assert loss.item() == pytest.approx(-0.5 + share * (1 - p))
-    assert ctx.logp_curr.grad.flatten().tolist() == pytest.approx([-0.25, -0.25, 0, -share * p])
+    assert loss.item() == pytest.approx(-0.2 + share * (1 - p))
+    assert ctx.logp_curr.grad.flatten().tolist() == pytest.approx([-0.1, -0.1, 0, -share * p])
 
 
 def test_rllm_weights_are_those_of_the_objective():
     """Four transitions, the last without a next observation: the upper two of three are kept.
     The groups return 10 0 and 0 0: lambda 0.5 and 1, over two groups and one selected transition
-    each: 0.25 / 5 and 0.5 / 4."""
+    each: 0.25 / 5 and 0.5 / 4; times four rows, by which two steps of two divide."""
     found = rllm_paw.weights(
         torch.tensor([3.0, 1.0, 2.0, 9.0]),
         torch.tensor([5, 2, 4, 0]),
         torch.tensor([0, 1, 2, 2]),
         torch.tensor([10.0, 0.0, 0.0, 0.0]),
         torch.tensor([0, 0, 1, 1]),
+        num_rows=4,
         max_return=10.0,
         fraction=0.6,
     )
-    assert found.tolist() == pytest.approx([0.05, 0, 0.125, 0])
+    assert found.tolist() == pytest.approx([0.2, 0, 0.5, 0])
+
+
+def test_rllm_without_what_it_needs_is_a_line(monkeypatch):
+    ctx = context([1.0, 1.0, 1.0, 1.0])
+    ctx.backend = "managed"
+    with pytest.raises(ValueError, match="backend = managed"):
+        rllm_paw.paw(ctx)
+    registered = {}
+    theirs = ModuleType("rllm")
+    monkeypatch.setitem(sys.modules, "rllm", theirs)
+    with pytest.raises(ImportError, match="pull request 713"):
+        importlib.reload(rllm_paw)
+    theirs.register_loss = lambda name: lambda loss: registered.setdefault(name, loss)
+    importlib.reload(rllm_paw)
+    assert registered == {"paw": rllm_paw.paw}
 
 
 def node(role, tokens, *, sampled=False, logprobs=(), content=()):

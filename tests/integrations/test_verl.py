@@ -1,6 +1,9 @@
 """PaW in verl, on a CPU: its own loss, padding, advantages and trainer's methods; Ray, vLLM and
 FSDP are scripted (`verl_fakes`)."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +13,17 @@ pytest.importorskip("verl", reason="verl is not installed: see docs/integrations
 
 import ray
 from tensordict import TensorDict
+from test_recipes import agg_loss
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.single_controller.ray import RayClassWithInitArgs, create_colocated_worker_cls
+from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.core_algos import compute_gae_advantage_return, get_adv_estimator_fn
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import validate_config
 from verl_fakes import (
+    EXAMPLES,
     TOKENIZER,
     Store,
     Workers,
@@ -33,8 +39,10 @@ import paw.objective as P
 from paw.errors import UserError
 from paw.integrations.verl import PawDataset
 from paw.integrations.verl.loss import PawLoss, prediction_term
+from paw.integrations.verl.records import RowRecord, TurnRecord
 from paw.integrations.verl.settings import check_config, read_settings
 from paw.integrations.verl.trainer import PawActorRolloutRefWorker
+from paw.integrations.verl.update import read_update, turn_rewards
 from paw.integrations.versions import VERL
 from paw.rollout.actor import make_serializer
 from paw.types import Role
@@ -300,7 +308,69 @@ def test_other_losses_go_by_the_same_names(monkeypatch, loss):
     assert all(bool(gradient.any()) for gradient in found.flat)
 
 
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum"])
+def test_reductions_of_recipes_are_scripted_as_verl_has_them(mode):
+    values, mask = torch.rand(3, 4), torch.tensor([[1.0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]])
+    of_step = {"dp_size": 2, "batch_num_tokens": 7, "global_batch_size": 5}
+    expected = core_algos.agg_loss(values, mask, mode, **of_step)
+    assert agg_loss(values, mask, mode, **of_step).item() == pytest.approx(expected.item())
+
+
 # ---- advantages
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_with_ppo_each_turn_bears_its_own_rewards(monkeypatch, context):
+    """Returns from each turn on, those of `paw.objective` at discount 1: a penalty of turn t is
+    paid by turns up to t. verl would put the episode's sum behind every row. V = 0.5 throughout."""
+    overrides = ("algorithm.adv_estimator=gae", "+paw.rollout.invalid_penalty=0.25")
+    store, config = Store(monkeypatch), in_context(context, *overrides)
+    rows = 18 if context == "window" else 8
+    batch = upsample_batch_to_divisible_size(store_episodes(store, config), rows, 0)
+    scores = {key: row["rm_scores"].clone() for key, row in store.rows.items()}
+    for row in store.rows.values():
+        row["values"] = torch.full((len(row["responses"]),), 0.5)
+        row["extra_fields"]["paw"]["turns"][-1]["reward"] += 1.0  # so that no turn returns 0
+    step(trainer_of(config, Workers(store, tiny_model(), config)), batch)
+    found, rewards, trajectory, turn = [], [], [], []
+    for key in sorted(key for key in store.rows if not key.startswith("pad")):
+        row = store.rows[key]
+        record = row["extra_fields"]["paw"]
+        for number, one in enumerate(record["turns"], start=record["first_turn"]):
+            returns = row["returns"][one["start"] : one["end"]]
+            assert torch.equal(returns, returns[:1].expand_as(returns))
+            found.append(float(returns[0]))
+            rewards.append(one["reward"] + one["penalty"])
+            trajectory.append(key.rsplit("_", 1)[0])
+            turn.append(number)
+    episodes = sorted(set(trajectory))
+    _, expected = P.generalized_advantages(
+        torch.tensor(rewards),
+        torch.full((len(rewards),), 0.5),
+        torch.tensor([episodes.index(one) for one in trajectory]),
+        torch.tensor(turn),
+        1.0,
+        1.0,
+    )
+    assert len({round(x, 3) for x in found}) > 2
+    assert found == pytest.approx(expected.tolist(), abs=1e-6)
+    assert all(torch.equal(store.rows[key]["rm_scores"], scores[key]) for key in scores)
+
+
+def test_rewards_of_a_row_stand_on_the_actions_that_earned_them():
+    """Two rows: turns 0 and 1 (rewards 1 and 2), then turn 2 (3, and a penalty of -0.5). The first
+    row's last action bears what comes later too: 2 + 2.5."""
+
+    def record(first, *turns):
+        made = [
+            TurnRecord(start, end, reward, penalty, "", (), (), None, ())
+            for start, end, reward, penalty in turns
+        ]
+        return RowRecord(first, tuple(made), 6.0, (Role.ACTION,) * turns[-1][1])
+
+    one = record(0, (0, 2, 1.0, 0.0), (3, 5, 2.0, 0.0))
+    update = read_update(["u_0_0", "u_0_1"], [one, record(2, (0, 1, 3.0, -0.5))])
+    assert turn_rewards(update, [5, 1]) == [[0, 1, 0, 0, 4.5], [2.5]]
 
 
 def test_gigpo_is_that_of_the_objective(monkeypatch):
@@ -401,6 +471,14 @@ REFUSED = {
     "algorithm.rollout_correction.bypass_mode=true": "bypass_mode",
     "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum-norm": "loss_scale_factor",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1500": "ppo_max_token_len_per_gpu",
+    "distillation.enabled=true": "distillation",
+    "+actor_rollout_ref.actor.fsdp_config.router_replay.mode=R2": "router_replay",
+    "actor_rollout_ref.rollout.enable_rollout_routing_replay=true": "router_replay",
+    "reward.reward_model.enable=true": "reward_model",
+    "reward.custom_reward_function.path=own.py": "custom_reward_function",
+    "+paw.algorithm.scale_by_std=false": "paw.algorithm.scale_by_std = False: has no effect",
+    "paw.algorithm.discount=0.9": "paw.algorithm.discount = 0.9: has no effect",
+    "paw.env.data_dir=${oc.env:PAW_NO_SUCH_VARIABLE}": "PAW_NO_SUCH_VARIABLE",
 }
 
 
@@ -413,13 +491,47 @@ def test_what_cannot_be_done_is_refused(override):
 
 def test_more_is_refused():
     for overrides in (
-        ("paw.target=shuffled", "paw.rollout.context=append"),
+        ("paw.rollout.context=append", "paw.target=shuffled"),
         ("algorithm.adv_estimator=gigpo", "algorithm.use_kl_in_reward=true"),
+        ("algorithm.adv_estimator=gigpo", "algorithm.norm_adv_by_std_in_grpo=false"),
+        ("algorithm.adv_estimator=gigpo", "algorithm.gamma=0.9"),
+        ("algorithm.adv_estimator=gigpo", "algorithm.lam=0.9"),
+        ("algorithm.adv_estimator=gae", "paw.algorithm.step_weight=0.5"),
+        ("algorithm.adv_estimator=gae", "algorithm.gamma=0.9"),
+        ("algorithm.adv_estimator=gae", "algorithm.lam=0.9", "paw.enabled=false"),
     ):
         config = configuration(*overrides)
-        with pytest.raises(UserError):
+        with pytest.raises(UserError, match=overrides[1].split("=")[0]) as caught:
             check_config(config, read_settings(config.paw))
+        assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no table"):
         read_settings(None)
     with pytest.raises(ImportError, match=r"verl==0\.9\.1"):
         VERL.check("0.8.0")
+
+
+def test_what_has_an_effect_is_not_refused():
+    room = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=1500"
+    for overrides in (
+        # verl multiplies its limit by the processes that share a row
+        (room, "actor_rollout_ref.actor.ulysses_sequence_parallel_size=4"),
+        (room, "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=4"),
+        ("algorithm.adv_estimator=gigpo", "paw.algorithm.discount=0.9"),
+        ("algorithm.adv_estimator=gae", "algorithm.gamma=0.9", "paw.rollout.context=append"),
+        ("distillation.enabled=true", "paw.coefficient=0"),
+        ("paw.env.name=search_qa",),  # whose own [algorithm] matches anchors by similarity
+    ):
+        config = configuration(*overrides)
+        check_config(config, read_settings(config.paw))
+
+
+def test_a_mistake_is_a_line_before_ray_begins(tmp_path):
+    """The launch script's program, with no such data."""
+    command = [sys.executable, "-m", "paw.integrations.verl", "--config-path", EXAMPLES]
+    command += ["--config-name", "verl_alfworld", f"hydra.run.dir={tmp_path}"]
+    env = {**os.environ, "ALFWORLD_DATA": str(tmp_path / "none")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("paw: ") and str(tmp_path / "none") in said
+    assert "Traceback" not in done.stderr

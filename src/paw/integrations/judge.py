@@ -67,8 +67,9 @@ class Judged:
         """`wm/*`, as in the run directory."""
         selected = sum(sum(turns) for turns in self.selected)
         weighted = sum(weight != 0 for turns in self.token_weights for weight in turns)
+        num_groups = max(len(self.group_weights), 1)
         return {
-            "wm/group_weight_mean": float(self.group_weights.mean()),
+            "wm/group_weight_mean": float(self.group_weights.sum()) / num_groups,
             "wm/selected_transitions": float(selected),
             "wm/selected_fraction": selected / max(self.num_candidates, 1),
             "wm/weighted_transitions": float(weighted),

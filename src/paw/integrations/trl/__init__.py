@@ -4,14 +4,16 @@
 
     factory, dataset = environment("alfworld", split="train", data_dir="data/alfworld")
     trainer = PawGRPOTrainer(
-        model="Qwen/Qwen3-0.6B", args=GRPOConfig(…), train_dataset=dataset,
-        environment_factory=factory, paw=PawConfig(), callbacks=[RunDirectory("runs/trl")],
+        model="Qwen/Qwen3-0.6B", args=GRPOConfig(max_completion_length=8192, …),
+        train_dataset=dataset, environment_factory=factory, paw=PawConfig(),
+        callbacks=[RunDirectory("runs/trl")],
     )
 
-Needs the extra `paw-rl[trl]`. What TRL keeps from the prediction: `max_completion_length` ends an
-episode before the observation that does not fit, and the last call of
-`max_tool_calling_iterations` is never executed: in both cases the last action has no next
-observation in the row and predicts nothing. An observation that ends an episode in time is kept.
+Needs the extra `paw-rl[trl]`. What TRL keeps from the prediction: `max_completion_length` (512 by
+default, of a whole trajectory) ends an episode before the observation that does not fit, and the
+last call of `max_tool_calling_iterations` is never executed: in both cases the last action has no
+next observation in the row and predicts nothing. An observation that ends an episode in time is
+kept.
 """
 
 from paw.integrations.versions import TRL

@@ -12,6 +12,8 @@ from paw.types import Task
 
 OVER = "The episode is over."
 FAILED = "The environment failed."
+NOTICES = (OVER, FAILED)
+"""What `act` says where the environment says nothing: read by the policy, never predicted."""
 
 
 def environment(
@@ -78,6 +80,7 @@ class TextEnvironment:
         self._first = Observation("")
         self._steps: list[StepResult] = []
         self._commands: list[str] = []
+        self._answers: list[str] = []
         self._failure: str | None = None
 
     def reset(self, task: int, seed: int = 0, **row: Any) -> str:
@@ -115,23 +118,28 @@ class TextEnvironment:
         Returns:
             What is observed then.
         """
+        self._answers.append(self._step(str(command)))
+        return self._answers[-1]
+
+    def get_reward(self) -> float | None:
+        """The task's return; None of an episode whose environment failed."""
+        return None if self._failure is not None else sum(s.reward for s in self._steps)
+
+    def _step(self, command: str) -> str:
         if self._failure is not None:
             return FAILED
         if self._episode is None or self._ended():
             return OVER
         try:
-            result = checked(self._episode.step(str(command)), StepResult)
+            result = checked(self._episode.step(command), StepResult)
         except Exception as error:
             return self._fail(error)
         self._steps.append(result)
-        self._commands.append(str(command))
+        self._commands.append(command)
         if self._ended():
             self._close()
-        return result.observation.text or OVER
-
-    def get_reward(self) -> float | None:
-        """The task's return; None of an episode whose environment failed."""
-        return None if self._failure is not None else sum(s.reward for s in self._steps)
+            return result.observation.text or OVER
+        return result.observation.text
 
     def _ended(self) -> bool:
         return bool(self._steps) and (self._steps[-1].terminated or self._steps[-1].truncated)

@@ -44,7 +44,7 @@ def trajectory_of(
         roles = (Role.CONTEXT,) * len(context) if i == 0 else _roles(row.turns[i - 1])
         target = tuple(row.token_ids[p] for p in turn.place.target)
         following = str(tokenizer.decode(list(target))) if target else None
-        step = played.next(following)
+        step = played.next(turn.answers, last=i == len(row.turns) - 1)
         ids = row.token_ids[turn.place.start : turn.place.end]
         sampled = turn.sampled
         transitions.append(
@@ -55,7 +55,8 @@ def trajectory_of(
                     token_ids=ids,
                     logprobs=tuple(sampled.logprobs) if sampled is not None else (),
                     entropies=tuple(sampled.entropies) or None if sampled is not None else None,
-                    finished=bool(turn.place.target) or ids[-1:] == (tokenizer.eos_token_id,),
+                    finished=turn.place.stop > turn.place.end
+                    or ids[-1:] == (tokenizer.eos_token_id,),
                 ),
                 response=str(tokenizer.decode(list(ids))),
                 command=step[0],
@@ -103,28 +104,39 @@ def _decided(row: RowOf, turn: TurnOf) -> dict[str, Any]:
 
 
 Step = tuple[str, float, bool, tuple[str, ...]]
-"""(command, reward, valid, commands admissible before it)"""
+"""(command, or those of a turn with several; reward; valid; commands admissible before it)"""
 
 
 class _Played:
-    """The steps of an episode of ours, in their order; each stands in the row where its text is."""
+    """The steps of an episode of ours, in their order: each is of the turn that its answer follows.
+    Several calls in one message are one turn."""
 
     def __init__(self, environment: TextEnvironment | None) -> None:
         self._environment, self._at = environment, 0
 
-    def next(self, following: str | None) -> Step:
-        """The step that a turn made; without one, nothing that the environment understood."""
-        ours = self._environment
+    def next(self, answers: Sequence[str], *, last: bool) -> Step:
+        """The steps that a turn made; without one, nothing that the environment understood.
+
+        Args:
+            answers: what its tools said; those that are not of `act` are TRL's.
+            last: is it the row's last turn? TRL drops the answers of its calls.
+        """
+        ours, begin = self._environment, self._at
         if ours is None:
             return "", 0.0, True, ()
-        before = ours._steps[self._at - 1].observation if self._at else ours._first
-        if self._at < len(ours._steps):
-            step, command = ours._steps[self._at], ours._commands[self._at]
-            text = step.observation.text
-            if following is None or text.strip() == following.strip() or not text:
-                self._at += 1
-                return command, step.reward, step.valid, before.commands
-        return "", 0.0, False, before.commands
+        for answer in answers:
+            self._at += self._at < len(ours._answers) and answer == ours._answers[self._at]
+        if last:
+            self._at = len(ours._answers)
+        steps = ours._steps[begin : self._at]
+        seen = ours._steps[:begin]
+        known = seen[-1].observation if seen else ours._first
+        return (
+            "; ".join(ours._commands[begin : self._at]),
+            sum(step.reward for step in steps),
+            bool(steps) and all(step.valid for step in steps),
+            known.commands,
+        )
 
 
 def _first(row: RowOf, ours: TextEnvironment | None, tokenizer: PreTrainedTokenizerBase) -> str:

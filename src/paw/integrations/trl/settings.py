@@ -28,8 +28,8 @@ class PawConfig(tree.PawConfig):
     """
 
     max_return: float | None = None
-    """R_max of Eq. 10, in the units of the weighted sum of the reward functions; None: what the
-    environment of `paw.integrations.trl.environment` says"""
+    """R_max of Eq. 10, in the units of the weighted sum of the reward functions, which lambda then
+    reads; None: what the environment says (`max_return`), and lambda reads its own reward alone"""
 
     def __post_init__(self) -> None:
         if self.loss in tree.COEFFICIENTS:
@@ -63,10 +63,15 @@ def check_arguments(trainer: Any, paw: PawConfig) -> None:
     """May this trainer train the prediction term?
 
     Raises:
-        UserError: log-probs would be none of temperature 1, TRL would make none, or nothing would
-            show the entropies that select.
+        UserError: nothing is observed, log-probs would be none of temperature 1, TRL would make
+            none, or nothing would show the entropies that select.
     """
     args = trainer.args
+    if not trainer.tools and trainer.rollout_func is None:
+        raise UserError(
+            "there is no next observation to predict: give an environment_factory, tools or a "
+            "rollout_func with env_mask, or PawConfig(enabled=False) for TRL's GRPO alone"
+        )
     if args.temperature != 1:
         raise UserError(
             f"temperature = {args.temperature}: the prediction needs log-probs at temperature 1, "
@@ -90,19 +95,30 @@ def check_arguments(trainer: Any, paw: PawConfig) -> None:
         )
 
 
-def max_return_of(paw: PawConfig, factories: Sequence[Any]) -> float:
+def max_return_of(paw: PawConfig, factories: Sequence[Any], owned: bool) -> float:
     """R_max of the settings, else of the environments' class.
 
+    Args:
+        paw: `[paw]`.
+        factories: of the environments.
+        owned: has any of them a `get_reward`?
+
     Raises:
-        UserError: neither says it, or several environments differ.
+        UserError: neither says it, several environments differ, or one that says it gives no reward
+            in whose units that is.
     """
     if paw.max_return is not None:
         return paw.max_return
-    found = {getattr(f, "max_return", None) for f in factories}
-    if len(found) == 1 and (only := found.pop()) is not None:
-        return float(only)
     if paw.weight != "adaptive":
         return 1.0  # only lambda_g of Eq. 10 reads it
+    found = {getattr(f, "max_return", None) for f in factories}
+    if len(found) == 1 and (only := found.pop()) is not None:
+        if owned and all(hasattr(f, "get_reward") for f in factories if isinstance(f, type)):
+            return float(only)
+        raise UserError(
+            f"the environment says max_return = {only} and has no get_reward: set paw.max_return, "
+            "in the units of the reward functions' weighted sum"
+        )
     raise UserError(
         "paw.max_return is not set: give the largest return that a trajectory can have, in the "
         "units of the reward functions' weighted sum"

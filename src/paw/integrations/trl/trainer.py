@@ -5,6 +5,7 @@ over the whole of it, on all processes, before it is shuffled and split into mic
 token weighs travels with it in `inputs["paw_weights"]`.
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from trl import GRPOTrainer  # pyright: ignore[reportAttributeAccessIssue]
 from paw import objective
 from paw.errors import UserError
 from paw.integrations.judge import judge
-from paw.integrations.trl.environment import TextEnvironment
+from paw.integrations.trl.environment import NOTICES, TextEnvironment
 from paw.integrations.trl.rundir import RunDirectory
 from paw.integrations.trl.sampling import watching
 from paw.integrations.trl.settings import PawConfig, check_arguments, check_target, max_return_of
@@ -33,6 +34,8 @@ from paw.text.encode import Encoder
 from paw.train.prediction.loss import LOSSES
 from paw.train.session import matched
 
+logger = logging.getLogger(__name__)
+
 
 class PawGRPOTrainer(GRPOTrainer):
     """TRL's GRPOTrainer whose rollouts also teach the policy what its actions do.
@@ -47,7 +50,8 @@ class PawGRPOTrainer(GRPOTrainer):
     [C] (1: the environment's text) where the template's tokens are not to be predicted; the
     entropies of its actions by a field `entropies` [C], unless it samples with
     `trainer._generate_single_turn`, `paw.entropy` is "sampled", or TRL makes a scoring pass of its
-    own. A trajectory without any reward is left out of lambda and of the prediction.
+    own. A trajectory without any reward, or whose environment's `get_reward` gave none, is left out
+    of lambda and of the prediction.
 
     Args:
         args: of GRPOTrainer.
@@ -55,7 +59,7 @@ class PawGRPOTrainer(GRPOTrainer):
         kwargs: of GRPOTrainer.
 
     Raises:
-        UserError: settings that cannot be done in TRL.
+        UserError: settings that cannot be done in TRL, or nothing to observe.
     """
 
     _batch: Batch | None = None
@@ -64,12 +68,15 @@ class PawGRPOTrainer(GRPOTrainer):
     """What was made last"""
     _vocabulary: tuple[int, ...] = ()
     """Tokens that a text may have, where a placebo draws from them"""
+    _warned = False
     _watches_loss = False
     _logps: Tensor | None = None
 
     def __init__(self, *args: Any, paw: PawConfig | None = None, **kwargs: Any) -> None:
         if not isinstance(paw, PawConfig | None):
             raise UserError(f"paw = {paw!r}: give a paw.integrations.trl.PawConfig")
+        given = kwargs.get("reward_funcs", args[1] if len(args) > 1 else None)
+        self._num_given = len(given) if isinstance(given, list) else int(given is not None)
         super().__init__(*args, **kwargs)
         self.paw = paw or PawConfig()
         self._run_directory = next(
@@ -81,7 +88,8 @@ class PawGRPOTrainer(GRPOTrainer):
             check_arguments(self, self.paw)
             self._constant = matched(self.paw.plain())
             factories = list((self.environment_factories or {}).values())
-            self._max_return = max_return_of(self.paw, factories)
+            owned = len(self.reward_funcs) > self._num_given
+            self._max_return = max_return_of(self.paw, factories, owned)
             check_target(self.paw, factories, self.accelerator.num_processes)
             tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
             self._text_tokenizer = tokenizer
@@ -102,6 +110,8 @@ class PawGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         finally:
             self._batch = None
+        if self.paw.active:
+            self._check_observed(batch, output)
         rows = read_rows(batch, output, self.paw.max_observation_tokens)
         begun = self.state.global_step
         self.paw_update = Update(self.update_number(), begun, rows, batch.returns)
@@ -123,18 +133,55 @@ class PawGRPOTrainer(GRPOTrainer):
     def _get_tool_suffix_ids(self, tool_messages: Any) -> Any:
         if self._batch is None:
             return super()._get_tool_suffix_ids(tool_messages)
-        ids, positions = text_positions(tool_messages, super()._get_tool_suffix_ids)
+        factories = (self.environment_factories or {}).values()
+        ours = any(isinstance(f, type) and issubclass(f, TextEnvironment) for f in factories)
+        render, notices = super()._get_tool_suffix_ids, NOTICES if ours else ()
+        ids, positions = text_positions(tool_messages, render, notices)
         self._batch.spans[ids] = positions
         return list(ids)
 
-    def _calculate_rewards(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        rewards = super()._calculate_rewards(inputs, *args, **kwargs)
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *args: Any) -> Any:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, *args)
         if self._batch is not None:
-            self._batch.inputs = inputs
-            weights = self.reward_weights.to(rewards.device)
-            returns = (rewards * weights).nansum(1)
-            self._batch.returns = returns.masked_fill(rewards.isnan().all(1), torch.nan).tolist()
+            self._batch.inputs, self._batch.completions = inputs, completions
+            returns = (rewards * self.reward_weights.to(rewards.device)).nansum(1)
+            returns[rewards.isnan().all(1)] = torch.nan
+            self._batch.returns = returns.tolist()
+            self._batch.task_returns = self._task_returns(rewards, returns).tolist()
         return rewards
+
+    def _task_returns(self, rewards: Tensor, returns: Tensor) -> Tensor:
+        """[N] R(tau) of Eq. 10: of environments that own a reward that one alone, in whose units
+        R_max is, unless `paw.max_return` says it; nan where they gave none, as they failed.
+
+        Args:
+            rewards: [N, F] of all processes; TRL's columns of environments come last.
+            returns: [N] what TRL trains on.
+        """
+        games = self.environments or [None] * (len(returns) // self.accelerator.num_processes)
+        owns = torch.tensor([hasattr(type(g), "get_reward") for g in games], device=returns.device)
+        owns, own = self.accelerator.gather(owns), rewards[:, self._num_given :]
+        if self.paw.max_return is None:
+            returns = torch.where(owns, own.nansum(1), returns)
+        return returns.masked_fill(owns & own.isnan().all(1), torch.nan)
+
+    def _check_observed(self, batch: Batch, output: Any) -> None:
+        """Raises UserError where nothing says what was observed; warns where the ends are lost."""
+        if "tool_mask" not in output:
+            raise UserError(
+                "rollout_func: there is no next observation to predict without a field `env_mask` "
+                "(1: the model's tokens, 0: the environment's)"
+            )
+        games = self.environments or [None] * len(batch.completions)
+        if not self._warned and all(batch.cut(b, game) for b, game in enumerate(games)):
+            self._warned = True
+            logger.warning(
+                "TRL cut every trajectory of a generation batch before its end, by "
+                "max_completion_length = %s (of a whole trajectory) or max_tool_calling_iterations "
+                "= %s: no last observation is predicted; raise them",
+                self.max_completion_length,
+                self.args.max_tool_calling_iterations,
+            )
 
     @property
     def _weight_dtype(self) -> torch.dtype:
@@ -160,8 +207,8 @@ class PawGRPOTrainer(GRPOTrainer):
         updates = max(updates // (args.steps_per_generation * args.num_iterations), update.number)
         judged = judge(
             measured,
-            batch.returns,
-            [n // self.num_generations for n in range(len(batch.returns))],
+            batch.task_returns,
+            [n // self.num_generations for n in range(len(batch.task_returns))],
             paw,
             max_return=self._max_return,
             left=1 - (update.number - 1) / updates,

@@ -58,7 +58,9 @@ def turns_of(
 
 
 def text_positions(
-    messages: Sequence[dict[str, Any]], render: Callable[[list[dict[str, Any]]], Sequence[int]]
+    messages: Sequence[dict[str, Any]],
+    render: Callable[[list[dict[str, Any]]], Sequence[int]],
+    notices: Sequence[str] = (),
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The tokens of some tool messages, and which of them are the messages' own text.
 
@@ -68,6 +70,7 @@ def text_positions(
     Args:
         messages: as TRL gives them.
         render: messages -> tokens.
+        notices: contents that no environment said.
 
     Returns:
         (token ids [S], positions).
@@ -75,7 +78,8 @@ def text_positions(
     ids = tuple(render(list(messages)))
     found: list[int] = []
     for i, message in enumerate(messages):
-        if not isinstance(message["content"], str) or not message["content"]:
+        content = message["content"]
+        if not isinstance(content, str) or not content or content in notices:
             continue  # images, or nothing said
         others = [
             tuple(render([*messages[:i], {**message, "content": probe}, *messages[i + 1 :]]))

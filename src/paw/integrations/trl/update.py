@@ -1,5 +1,6 @@
 """One update of TRL: the rows of this process's generation batch, and what becomes of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,6 +14,7 @@ from paw import objective
 from paw.config.tree import PawConfig
 from paw.errors import UserError
 from paw.integrations.judge import Judged, Measured
+from paw.integrations.trl.environment import TextEnvironment
 from paw.integrations.trl.sampling import Ids, Sampled, Samples
 from paw.integrations.trl.turns import Turn, turns_of
 
@@ -28,8 +30,53 @@ class Batch:
     """Log-probs and entropies [B, C] of TRL's own scoring passes"""
     inputs: Sequence[dict[str, Any]] = ()
     """[B] rows of the dataset, with the fields of a `rollout_func`"""
+    completions: Sequence[Any] = ()
+    """[B] messages, or texts"""
     returns: list[float] = field(default_factory=list)
-    """[N] of all processes; nan where nothing gave a reward"""
+    """[N] what TRL trains on, of all processes; nan where nothing gave a reward"""
+    task_returns: list[float] = field(default_factory=list)
+    """[N] R(tau) of Eq. 10; nan where an environment failed, or nothing gave a reward"""
+
+    def cut(self, b: int, environment: Any) -> bool:
+        """Does row b end with a call whose answer TRL dropped, or for which it never asked? Calls
+        behind the end of an episode of ours that was seen do not count."""
+        completion = self.completions[b] if self.completions else None
+        message = completion[-1] if isinstance(completion, list) and completion else None
+        if not isinstance(message, dict) or not message.get("tool_calls"):
+            return False
+        if not isinstance(environment, TextEnvironment) or not environment._ended():
+            return True
+        return sum(map(len, self.answers(b))) < len(environment._steps)
+
+    def answers(self, b: int) -> list[list[str]]:
+        """What tools said after each of a row's messages."""
+        found: list[list[str]] = []
+        for message in self.completions[b] if self.completions else ():
+            if isinstance(message, dict) and message.get("role") == "tool":
+                found[-1].append(str(message["content"]))
+            elif isinstance(message, dict):
+                found.append([])
+        return found
+
+    def given(self, name: str, b: int, length: int) -> list[float] | None:
+        """[C] a field of the `rollout_func` for row b; None: it has none.
+
+        Raises:
+            UserError: other than one finite number a token.
+        """
+        value = self.inputs[b].get(name) if self.inputs else None
+        if value is None:
+            return None
+        try:
+            found = [float(x) for x in value]
+        except (TypeError, ValueError):
+            found = []
+        if len(found) < length or not all(map(math.isfinite, found)):
+            raise UserError(
+                f"rollout_func: `{name}` of row {b} must be a finite number for each of the "
+                f"{length} tokens of its completion"
+            )
+        return found
 
 
 @dataclass(slots=True)
@@ -41,6 +88,8 @@ class TurnOf:
     """[O] positions of what is predicted: o_{t+1}, cut to `max_observation_tokens`"""
     sampled: Sampled | None
     """Log-probs and entropies of its action; None where nothing shows them"""
+    answers: Sequence[str] = ()
+    """What the tools said that its action called"""
     current_ids: Ids = ()
     """Tokens of o_t, where they are known"""
     selected: bool = False
@@ -78,6 +127,9 @@ def read_rows(batch: Batch, output: dict[str, Tensor], max_tokens: int) -> list[
         batch: what was seen while they were made.
         output: TRL's tensors.
         max_tokens: longer targets are cut.
+
+    Raises:
+        UserError: a field of the `rollout_func` does not fit its rows.
     """
     prompts, completions = output["prompt_ids"].tolist(), output["completion_ids"].tolist()
     prompt_mask, mask = output["prompt_mask"].tolist(), output["completion_mask"].tolist()
@@ -88,9 +140,11 @@ def read_rows(batch: Batch, output: dict[str, Tensor], max_tokens: int) -> list[
         prompt = tuple(i for i, m in zip(prompts[b], prompt_mask[b], strict=True) if m)
         length = sum(mask[b])
         ids = tuple(completions[b][:length])
-        given = batch.inputs[b].get("observation_mask") if batch.inputs else None
+        given = batch.given("observation_mask", b, length)
         turns = turns_of(model_mask[b][:length], ids, batch.spans, given)
         found = [TurnOf(t, t.target[:max_tokens], shown.sampled(b, prompt, ids, t)) for t in turns]
+        for turn, answers in zip(found, batch.answers(b), strict=False):
+            turn.answers = answers
         row = RowOf(prompt, ids, found, float(output["advantages"][b].mean()))
         for before, turn in pairwise(found):
             turn.current_ids = row.target_ids(before)
@@ -120,11 +174,11 @@ class _Shown:
         found = self._batch.samples.find(prompt + ids[: turn.start], action)
         if found is not None:
             return found
-        given = self._batch.inputs[b].get("entropies") if self._batch.inputs else None
+        given = self._batch.given("entropies", b, len(ids))
         logps = self._logps
         entropies = self._entropies[b][span] if self._entropies is not None else None
         if entropies is None and given is not None:
-            entropies = list(given)[span]
+            entropies = given[span]
         if logps is None and entropies is None:
             return None
         return Sampled(action, logps[b][span] if logps is not None else (), entropies or ())

@@ -1,7 +1,7 @@
 """PaW in verl: our environments as an agent loop, the prediction beside its loss, and GiGPO.
 
     VERL_USE_EXTERNAL_MODULES=paw.integrations.verl \\
-        python -m verl.trainer.main_ppo --config-path DIR --config-name verl_alfworld
+        python -m paw.integrations.verl --config-path DIR --config-name verl_alfworld
 
 with `trainer.v1.trainer_mode: paw`, `data.custom_cls` `PawDataset` and a table `paw`, as in
 examples/verl_alfworld.yaml. Importing this registers the trainer `paw`, the agent loop `paw` and

@@ -7,7 +7,7 @@ verl's metrics never see them.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
@@ -38,6 +38,7 @@ from paw.integrations.verl.update import (
     mean_entropies,
     read_update,
     turn_advantages,
+    turn_rewards,
 )
 from paw.rollout.actor import make_serializer
 from paw.train.session import matched
@@ -92,7 +93,9 @@ class PawActorRolloutRefWorker(ActorRolloutRefWorker):
 @register_trainer("paw")
 class PawPPOTrainer(PPOTrainerSync):
     """`trainer.v1.trainer_mode = paw`: verl's `sync`, whose rollouts also teach the policy what its
-    actions do. With `paw.enabled = False` or `paw.coefficient = 0` it is `sync`, bit for bit.
+    actions do. With `paw.enabled = False` or `paw.coefficient = 0` it is `sync`, bit for bit; but
+    with `gae` each turn's action bears its own rewards (`turn_rewards`), where `sync` puts an
+    episode's sum behind every row.
 
     Raises:
         UserError: settings that verl leaves no room for.
@@ -119,8 +122,10 @@ class PawPPOTrainer(PPOTrainerSync):
         self._paw_update = read_update(batch.keys, _records(batch.keys, data["extra_fields"]))
         name = ESTIMATORS[str(self.config.algorithm.adv_estimator)]
         token = _update.set((self._paw_update, replace(self.paw.algorithm, name=name)))
+        rewarded = _rewarded(batch, self._paw_update) if name == "ppo" else nullcontext()
         try:
-            return super()._compute_advantage(batch, metrics)
+            with rewarded:
+                return super()._compute_advantage(batch, metrics)
         finally:
             _update.reset(token)
 
@@ -174,6 +179,22 @@ def _records(keys: Sequence[str], extra_fields: Any) -> list[RowRecord | None]:
         None if key.startswith("pad") else msgspec.convert(fields["paw"], RowRecord)
         for key, fields in zip(keys, found, strict=True)
     ]
+
+
+@contextmanager
+def _rewarded(batch: Any, update: Update) -> Iterator[None]:
+    """Rows have the rewards of their turns for a while."""
+    scores = "rm_scores"
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[scores])
+    before = list(data[scores].unbind())
+    after = turn_rewards(update, [len(row) for row in before])
+    places = [r for r, record in enumerate(update.records) if record is not None]
+    made = [before[r].new_tensor(after[r]) for r in places]
+    _put(batch, places, {scores: _nested(made)})
+    try:
+        yield
+    finally:
+        _put(batch, places, {scores: _nested([before[r] for r in places])})
 
 
 @contextmanager

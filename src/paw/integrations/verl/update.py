@@ -98,6 +98,27 @@ def turn_advantages(update: Update, settings: AlgorithmConfig, shape: tuple[int,
     return advantages
 
 
+def turn_rewards(update: Update, lengths: Sequence[int]) -> list[list[float]]:
+    """[B] of [R] each: rewards and penalties on the last token of the action that earned them.
+
+    verl's generalized advantages take each row for a trajectory. So a row's last action bears what
+    the episode's later rows earn as well: at discount 1 the return from each turn on.
+
+    Args:
+        update: of B rows.
+        lengths: [B] R of each.
+    """
+    rows = [[0.0] * length for length in lengths]
+    for places in update.places:
+        later, following = 0.0, None
+        for r, t in reversed(places):
+            turn = update.turn((r, t))
+            own = turn.reward + turn.penalty
+            rows[r][turn.end - 1] = own + (later if r != following else 0.0)
+            later, following = later + own, r
+    return rows
+
+
 def mean_entropies(
     update: Update, paw: PawConfig, entropy: Sequence[Tensor], logprobs: Sequence[Tensor]
 ) -> list[list[float]]:
