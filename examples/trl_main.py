@@ -12,6 +12,8 @@ from paw.integrations.trl import PawConfig, PawGRPOTrainer, RunDirectory, enviro
 
 SMOKE = {
     "max_steps": 2,
+    "gradient_accumulation_steps": 2,
+    "num_generations": 4,
     "max_tool_calling_iterations": 2,
     "generation_kwargs": {"max_new_tokens": 8},
     "learning_rate": 1e-3,
@@ -20,7 +22,7 @@ SMOKE = {
     "gradient_checkpointing": False,
     "save_strategy": "no",
 }
-"""On a CPU: three short actions a trajectory."""
+"""On a CPU: two groups of four trajectories, of three short actions each."""
 
 
 def main(

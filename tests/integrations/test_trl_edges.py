@@ -17,6 +17,7 @@ from test_trl import (
     make,
     read,
     scripted_rollout,
+    short,
     vowels,
 )
 from trl_main import main
@@ -97,7 +98,7 @@ def test_lambda_reads_the_environments_reward_where_r_max_is_its_own(
 
 def test_a_failed_environment_is_left_out_whatever_else_rewards_it(tmp_path):
     """One of eight breaks at its second command. With `paw.max_return` lambda reads all rewards."""
-    factory, dataset = environment("household")
+    factory, dataset = short(environment("household"))
     opened = []
 
     class Source(type(factory.source)):
@@ -175,7 +176,7 @@ class Answers:
 
 
 def answering():
-    factory, dataset = environment("household")
+    factory, dataset = short(environment("household"))
 
     class Source(type(factory.source)):
         def open(self, task, seed=0):

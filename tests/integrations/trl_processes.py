@@ -1,4 +1,5 @@
-"""One update of a scripted rollout, alone or under torchrun; the first process keeps its gradient.
+"""One update of a scripted rollout, alone or as one of several processes (RANK of WORLD_SIZE); the
+first keeps its gradient.
 
 python trl_processes.py FILE
 """
@@ -26,11 +27,11 @@ def rollout(prompts, trainer):
     }
 
 
-if __name__ == "__main__":
-    file = Path(sys.argv[1])
+def learn(directory):
+    """(gradient, metrics) of the update."""
     keep = Keep()
     trainer = make(
-        file.parent,
+        directory,
         rewards=[vowels],
         rollout_func=rollout,
         callbacks=[keep],
@@ -39,6 +40,11 @@ if __name__ == "__main__":
         paw=PawConfig(max_return=1.0),
     )
     trainer.train()
+    return torch.cat([g.flatten() for g in keep.gradients[0]]), trainer.paw_update.metrics
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    learned = learn(file.parent)
     if RANK == 0:
-        gradient = torch.cat([g.flatten() for g in keep.gradients[0]])
-        torch.save((gradient, trainer.paw_update.metrics), file)
+        torch.save(learned, file)
