@@ -27,7 +27,7 @@ def turns_of(
     model_mask: Sequence[int],
     token_ids: Sequence[int],
     spans: dict[tuple[int, ...], tuple[int, ...]],
-    observation_mask: Sequence[int] | None = None,
+    observation_mask: Sequence[float] | None = None,
 ) -> list[Turn]:
     """The turns of one row: an action, and the run of tokens behind it that is not the model's.
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import hydra
-from verl.trainer import main_ppo
+from verl.trainer.main_ppo import main as train
 
 from paw.errors import UserError
 from paw.integrations.verl.settings import check_config, open_tasks, read_settings
@@ -30,8 +30,8 @@ def main(config: Any) -> None:
     except UserError as error:
         print(f"paw: {error}", file=sys.stderr)
         sys.exit(2)
-    main_ppo.main(config)
+    train(config)
 
 
 if __name__ == "__main__":
-    main()
+    main()  # pyright: ignore[reportCallIssue]
