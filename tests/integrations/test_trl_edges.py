@@ -302,4 +302,4 @@ def test_readmes_lines_give_a_game_its_room(tmp_path):
     exec(code, names)
     trainer = names["trainer"]
     assert trainer.max_completion_length == 8192 and trainer.max_tool_calling_iterations == 15
-    assert len(code.splitlines()) == 6
+    assert len(code.split("\n\n")) == 2 and len(code.splitlines()) == 7
