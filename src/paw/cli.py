@@ -29,7 +29,7 @@ from paw.commands import (
     train,
     wm_eval,
 )
-from paw.commands.arguments import Formatter, Parser, complain, split_keys
+from paw.commands.arguments import Formatter, Parser, complain, num_processes, split_keys
 from paw.errors import RunFailure, UserError, nearest
 
 COMMANDS = (
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:
             raise UserError(_unexpected(known, unexpected[0]))
+        if known.command != "train" and num_processes() > 1:
+            raise UserError(f"paw {known.command} is one process: start it without torchrun")
         status = known.run(known, keys) or 0
         print(end="", flush=True)  # a reader that has gone shows here, not at the interpreter's end
         return status

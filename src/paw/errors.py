@@ -31,4 +31,19 @@ class RunFailure(Exception):
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    print(f"paw: warning: {visible(message)}", file=sys.stderr)
+    tell(f"paw: warning: {visible(message)}")
+
+
+def tell(text: str) -> None:
+    """Plain text on stderr, from the process that speaks for a run."""
+    if _speaks:
+        print(text, file=sys.stderr)
+
+
+def speak_no_more() -> None:
+    """Another process of this run says the same."""
+    global _speaks
+    _speaks = False
+
+
+_speaks = True

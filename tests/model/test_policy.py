@@ -77,10 +77,10 @@ def test_no_positions_give_zero_gradients_to_every_parameter():
 
 def test_counters_count_learning_passes():
     policy = Policy(build("qwen2"))
-    assert (policy.num_forwards, policy.num_rows) == (0, 0)
+    assert (policy.passes.forwards, policy.passes.rows) == (0, 0)
     for _ in range(2):
         policy.logprobs(pack(ROWS, "cpu"), POSITIONS)
-    assert (policy.num_forwards, policy.num_rows) == (2, 6)
+    assert (policy.passes.forwards, policy.passes.rows) == (2, 6)
 
 
 def test_saved_directory_is_an_ordinary_one(model, tmp_path):

@@ -68,10 +68,10 @@ def test_spans_are_scored_where_they_stand():
 def test_a_pass_is_asked_for_only_when_its_scores_are():
     policy = Policy(build("qwen2"))
     scores = score_spans(policy, iter(ROWS), 8, share=False)
-    assert policy.num_forwards == 0
+    assert policy.passes.forwards == 0
     next(scores)
-    assert policy.num_forwards == 1
-    assert len(list(scores)) == 2 and policy.num_forwards == 2  # 8 | 3 + 5 tokens
+    assert policy.passes.forwards == 1
+    assert len(list(scores)) == 2 and policy.passes.forwards == 2  # 8 | 3 + 5 tokens
 
 
 def test_shared_beginnings_change_nothing_but_rounding():

@@ -9,8 +9,9 @@ import torch
 
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.diagnostics import drift, prediction_nll, true_targets
+from paw.train.forward import score_actions
 from paw.train.judge import Rules, judge
-from paw.train.score import flatten, make_rows, score_actions
+from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
 from paw.types import Scores
 
@@ -42,7 +43,7 @@ def test_nll_is_that_of_every_true_next_observation(append: bool, paw: PawConfig
     for tokens in (1000, 30):
         found = prediction_nll(policy, samples, tokens)
         assert found == pytest.approx(sum(expected) / len(expected), rel=1e-12)
-    assert (policy.num_forwards, policy.num_rows) == (0, 0)
+    assert (policy.passes.forwards, policy.passes.rows) == (0, 0)
     assert not any(any(s.policy_weights) for s in samples)
 
 
@@ -61,9 +62,9 @@ def test_drift_is_the_kl_to_the_policy_that_sampled():
     judgement = judge(columns, scores, rules, 1, torch.Generator())
     own, _ = score_actions(policy, rows, 1000)
     same = Scores(own, scores.entropy, None, None)
-    counted = policy.num_forwards
+    counted = policy.passes.forwards
     assert drift(policy, rows, same, judgement, 1000)["policy/kl_after"] == pytest.approx(0)
-    assert policy.num_forwards == counted
+    assert policy.passes.forwards == counted
     theirs, _ = score_actions(other, rows, 1000)
     found = drift(policy, rows, Scores(theirs, scores.entropy, None, None), judgement, 1000)
     means, without = [], []

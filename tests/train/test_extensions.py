@@ -204,7 +204,7 @@ def test_a_horizon_adds_no_row_and_no_pass(append: bool):
     for update in (base, far):
         update.gradient(tokens=40)
         policy = update.learner.policy
-        counts.append((policy.num_forwards, policy.num_rows))
+        counts.append((policy.passes.forwards, policy.passes.rows))
     assert counts[0] == counts[1]
     tokens = [sum(len(s.token_ids) for s in u.samples) for u in (base, far)]
     assert tokens[0] == tokens[1] if append else tokens[0] < tokens[1]

@@ -211,7 +211,7 @@ def test_both_terms_are_measured_at_the_scale_of_the_step(dtype):
     norms = []
     for scale in (1.0, 2.0):
         subject = learner(dtype=dtype, tokens_per_micro_batch=4)
-        statistics = subject.policy_gradient([sample()] * 2, scale, diagnose=True)
+        statistics = subject.step([sample()] * 2, scale=scale, diagnose=True)
         norms.append([statistics.total(f"{x}_gradient_norm") for x in ("wm", "policy")])
     assert norms[1] == pytest.approx([2 * x for x in norms[0]]) and min(norms[0]) > 0
     subject = learner(dtype=dtype, tokens_per_micro_batch=4)
@@ -224,7 +224,7 @@ def test_both_terms_are_measured_at_the_scale_of_the_step(dtype):
 def test_one_term_alone_has_no_cosine(weights: tuple[float, float]):
     """Neither its gradient's rounding nor a vector of zeros has a direction."""
     subject = learner(dtype=torch.float32, tokens_per_micro_batch=4)
-    statistics = subject.policy_gradient([sample(*weights)] * 3, diagnose=True)
+    statistics = subject.step([sample(*weights)] * 3, diagnose=True)
     assert statistics.mean("gradient_cosine", "cosines") is None
     assert statistics.total("measured") == 1
 
@@ -241,9 +241,9 @@ def test_the_value_loss_is_a_mean_over_the_updates_transitions():
 def test_one_forward_pass_serves_both_losses():
     subject = learner(tokens_per_micro_batch=8)
     for target_weight in (0.0, 0.5):  # two base rows of 4 tokens a pass, appended targets or not
-        subject.policy.num_forwards = subject.policy.num_rows = 0
+        subject.policy.passes.forwards = subject.policy.passes.rows = 0
         subject.policy_gradient([sample(target_weight=target_weight)] * 5)
-        assert (subject.policy.num_forwards, subject.policy.num_rows) == (3, 5)
+        assert (subject.policy.passes.forwards, subject.policy.passes.rows) == (3, 5)
 
 
 @DTYPES
@@ -285,7 +285,7 @@ def test_rows_without_any_weight_are_passed_over():
     subject = learner(tokens_per_micro_batch=8)
     rows = [sample(0.0, 0.0), sample(), sample(), sample(0.0, 0.0), sample(0.0)]
     subject.policy_gradient(rows)
-    assert (subject.policy.num_forwards, subject.policy.num_rows) == (2, 3)
+    assert (subject.policy.passes.forwards, subject.policy.passes.rows) == (2, 3)
     silent = learner()
     statistics = silent.policy_gradient([sample(0.0, 0.0)] * 3)
-    assert (silent.policy.num_rows, statistics.total("action_tokens")) == (1, 0)
+    assert (silent.policy.passes.rows, statistics.total("action_tokens")) == (1, 0)

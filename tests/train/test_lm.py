@@ -18,8 +18,9 @@ from paw.config.tree import Config
 from paw.rollout.actor import make_serializer
 from paw.text.tokenizer import load_tokenizer
 from paw.train.checkpoint import save_policy
+from paw.train.forward import score_actions
 from paw.train.loop import act, learn_from
-from paw.train.score import flatten, make_rows, score_actions
+from paw.train.score import flatten, make_rows
 from paw.train.session import Session, open_session
 from paw.types import Group, SampledAction, Task
 

@@ -1,9 +1,11 @@
 """What the commands share: option types, layers of the configuration, how a command is declared."""
 
 import argparse
+import os
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -74,9 +76,24 @@ def split_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words, keys
 
 
+FOLLOW_SECONDS = 5.0
+"""In which torchrun notices that another process has failed."""
+
+
+def num_processes() -> int:
+    """Of this run, as torchrun says; 1 where this one was started alone."""
+    started = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if started else 1
+
+
 def complain(what: object, status: int) -> int:
-    """One line on stderr; returns the exit status."""
-    print("paw:", visible(" ".join(str(what).split())), file=sys.stderr)
+    """One line on stderr; returns the exit status. Of several processes rank 0 says it; another
+    waits for torchrun to end it, as it does when one has failed, and speaks if it alone has."""
+    words = ["paw:", visible(" ".join(str(what).split()))]
+    if num_processes() > 1 and os.environ["RANK"] != "0":
+        time.sleep(FOLLOW_SECONDS)
+        words.insert(1, f"rank {os.environ['RANK']}:")
+    print(*words, file=sys.stderr)
     return status
 
 

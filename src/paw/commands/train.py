@@ -9,12 +9,15 @@ from paw.commands.arguments import (
     complain,
     layers,
     needs_dry_run,
+    num_processes,
     telling,
     warn_of_layers,
 )
 
 if TYPE_CHECKING:
     from paw.config.read import Resolved
+    from paw.config.tree import Config
+    from paw.rollout.ranks import Ranks
 
 HELP = "train a policy; without CONFIG the household"
 EXAMPLES = """\
@@ -34,6 +37,7 @@ from where is told first; `paw keys` lists every key with its default and range)
   --paw.enabled false                         that algorithm alone
   --optimizer.learning_rate X  --eval.every N
 
+Several GPUs: torchrun --nproc-per-node N -m paw train ... (docs/scaling.md).
 Ctrl-C or SIGTERM finishes the update, saves and stops; the same command goes on from there.
 """
 
@@ -57,15 +61,30 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     from paw.train.loop import train
 
     quiet()
+    ranks = join_ranks(config)
     directory = run_directory(config)
+
+    def stopped(why: str, status: int) -> int:
+        newest = newest_checkpoint(directory / "checkpoints")
+        where = "the start" if newest is None else newest.name
+        return complain(f"{why}; the same command goes on from {where} in {directory}", status)
+
     with Bar(config.run.updates, "update") as bar:
         try:
-            session = train(config, bar, telling(resolved, bar.say), origins(resolved))
+            if not ranks.leads:
+                train(config, ranks=ranks)
+                ranks.close()
+                return 0
+            session = train(config, bar, telling(resolved, bar.say), origins(resolved), ranks)
+            ranks.close()
         except KeyboardInterrupt:
             bar.close()
-            newest = newest_checkpoint(directory / "checkpoints")
-            where = "the start" if newest is None else newest.name
-            return complain(f"stopped; the same command goes on from {where} in {directory}", 130)
+            return stopped("stopped", 130) if ranks.leads else 130
+        except RuntimeError as error:
+            if not ranks.is_lost(error):
+                raise
+            bar.close()
+            return stopped("another process of this run has gone", 1)
     run = session.run
     if session.first_update >= config.run.updates:
         print(
@@ -75,6 +94,17 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     print(f"run         {run.directory}\nmetrics     {run.directory / 'metrics.jsonl'}")
     print(f"checkpoint  {newest_checkpoint(run.checkpoints)}  (an HF model directory)")
     return 0
+
+
+def join_ranks(config: "Config") -> "Ranks":
+    """The processes of this run: those that torchrun started, or this one."""
+    if num_processes() > 1:
+        from paw.train.parallel import join
+
+        return join(config)
+    from paw.rollout.ranks import ALONE
+
+    return ALONE
 
 
 def _show_dry_run(resolved: "Resolved", device_memory: int | None) -> int:

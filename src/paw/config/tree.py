@@ -289,6 +289,15 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """Several processes: `torchrun --nproc-per-node N -m paw train …`."""
+
+    mode: Annotated[Literal["auto", "replicate", "shard"], MayChange()] = "auto"
+    """`replicate`: every process has the whole policy. `shard`: what is trained is divided among
+    them. `auto`: the latter where one process has no room for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     every: Annotated[Interval, MayChange()] = 0
     """Updates between evaluations (and one at the end); 0: never."""
@@ -371,4 +380,5 @@ class Config:
     paw: Annotated[PawConfig, Only("paw.enabled", (True,))] = field(default_factory=PawConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    parallel: Annotated[ParallelConfig, MayChange()] = field(default_factory=ParallelConfig)
     imitate: Annotated[ImitateConfig, MayChange()] = field(default_factory=ImitateConfig)

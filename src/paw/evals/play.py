@@ -11,6 +11,7 @@ from paw.evals.statistics import macro_average, summary
 from paw.rollout.actor import Actor, on_split, open_pool, open_source
 from paw.rollout.collect import Environments, Limits, Plan, collect
 from paw.rollout.fit import BATCH
+from paw.rollout.ranks import ALONE, Ranks
 from paw.rollout.sampler import Sampler
 from paw.text.dialogue import Serializer
 from paw.types import Trajectory
@@ -29,6 +30,7 @@ def play_tasks(
     episodes: int,
     seed: int,
     progress: Progress = lambda finished, won, left: None,
+    ranks: Ranks = ALONE,
 ) -> list[Trajectory]:
     """Play `episodes` tasks once each, those of `chosen`; past the end again with other seeds.
 
@@ -39,11 +41,16 @@ def play_tasks(
         lap, index = divmod(number, len(source))
         seeds = (seed, EVALUATION_SEEDS, number)
         plans.append(Plan(source[index], number, 0, environment_seed=lap, sample_seed=seeds))
-    watched = Watched(environments, len(plans), limits.max_turns, progress)
-    played: list[Trajectory] = []
-    for start in range(0, len(plans), BATCH):
-        part = plans[start : start + BATCH]
-        played += collect(part, sampler, watched, serializer, limits)
+    watched = Watched(environments, len(ranks.mine(plans)), limits.max_turns, progress)
+
+    def play(own: list[Plan]) -> list[Trajectory]:
+        found: list[Trajectory] = []
+        for start in range(0, len(own), BATCH):
+            part = own[start : start + BATCH]
+            found += collect(part, sampler, watched, serializer, limits)
+        return found
+
+    played = ranks.spread(plans, play)
     progress(len(played), sum(t.success for t in played), 0.0)
     return played
 
@@ -102,6 +109,7 @@ def evaluate(
     progress: Progress = lambda finished, won, left: None,
     *,
     on_played: Callable[[Sequence[Trajectory]], None] = lambda trajectories: None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Play a split (None: the one on which the environment is evaluated); see `evaluation`.
 
@@ -113,7 +121,7 @@ def evaluate(
     with open_pool(config) as environments:
         played = play_tasks(
             source, actor.sampler, environments, actor.serializer, limits,
-            episodes=episodes, seed=seed, progress=progress,
+            episodes=episodes, seed=seed, progress=progress, ranks=ranks,
         )  # fmt: skip
     on_played(played)
     result = summarise(played, source, env=config.env.name, temperature=temperature, seed=seed)

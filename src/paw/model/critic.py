@@ -33,6 +33,7 @@ class Critic:
         )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.core = _Core(backbone, self.head)
 
     @classmethod
     def from_policy(cls, policy: Policy) -> Self:
@@ -46,15 +47,7 @@ class Critic:
             packed: rows of tokens.
             positions: [S] long, indices into `packed.token_ids` (the last prompt token of a turn).
         """
-        with self._autocast():
-            attend = SegmentAttention(packed.boundaries, packed.prefixes)
-            hidden = packed_hidden(self.backbone, *packed.inputs(), attend)
-        read = hidden[packed.places(positions)]
-        wide = torch.promote_types(self.head.weight.dtype, torch.float32)
-        # The head alone runs wide: returns differ by less than bf16 resolves.
-        return nn.functional.linear(
-            read.to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
-        ).squeeze(1)
+        return self.core(packed, positions, self._autocast())
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.compute_dtype is None:
@@ -75,3 +68,24 @@ class Critic:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Copy in what `state_dict` gave, bit for bit; ValueError for another model's."""
         copy_parameters(self.state_dict(), state)
+
+
+class _Core(nn.Module):
+    """From packed rows to values in one forward pass, as the policy's."""
+
+    def __init__(self, backbone: Any, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(
+        self, packed: Packed, positions: Tensor, autocast: contextlib.AbstractContextManager[Any]
+    ) -> Tensor:
+        with autocast:
+            attend = SegmentAttention(packed.boundaries, packed.prefixes)
+            hidden = packed_hidden(self.backbone, *packed.inputs(), attend)
+        read = hidden[packed.places(positions)]
+        wide = torch.promote_types(self.head.weight.dtype, torch.float32)
+        # The head alone runs wide: returns differ by less than bf16 resolves.
+        return nn.functional.linear(
+            read.to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
+        ).squeeze(1)

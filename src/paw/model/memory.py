@@ -18,6 +18,8 @@
     copies      c n, where c is not w
     sampling    4 x 4 N V for logits, log-probs, probabilities and their sum, and one layer of
                 8,192 prompt tokens: the MLP's three tensors or those of attention
+    shards      of N ranks each has a part of weights, masters, gradients and moments; whole: w n to
+                play with, freed for learning; gathered: two layers and the embeddings, twice
     step        temporaries of AdamW: W a trained parameter on a GPU, which steps them all at once,
                 3 W V H on a CPU
     holes       on a CPU half of what comes and goes in a pass, at most 256 MiB: what the C library
@@ -97,6 +99,8 @@ class Work:
     learns: bool = True
     critic: bool = False
     reference: bool = False
+    shards: int = 1
+    """Ranks among which what is trained is divided"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,10 @@ class Memory:
     """Logits and activations of the sampler"""
     step: int
     """Temporaries of the optimizer's step"""
+    gathered: int
+    """Of sharded weights, what is whole in a pass: two layers, embeddings"""
+    whole: int
+    """Weights to play with, where those that are trained are sharded; freed for learning"""
     in_holes: bool
     """Whether the allocator leaves holes: on a CPU"""
 
@@ -132,13 +140,14 @@ class Memory:
     @property
     def learning(self) -> int:
         """At the height of a backward pass, and of the optimizer's step."""
-        passing = self.activations + self.head + self.copies
+        passing = self.activations + self.head + self.copies + self.gathered
         return self.standing + max(self._with_holes(passing), self.step)
 
     @property
     def playing(self) -> int:
         """At the last token of the longest conversations."""
-        return self.standing + self.cache + self._with_holes(self.sampling + self.copies)
+        stays = self.standing + self.whole + self.cache
+        return stays + self._with_holes(self.sampling + self.copies)
 
     def _with_holes(self, passing: int) -> int:
         return passing + (min(passing // 2, MOST_HOLES) if self.in_holes else 0)
@@ -154,12 +163,14 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
     width, compute = precision.weight, precision.compute
     wide = max(width, 4)
     adapter = precision.lora_rank * shape.lora_features
-    trained = (adapter or shape.parameters) * wide if work.learns else 0
+    shards = work.shards
+    trained = (adapter or shape.parameters) * wide // shards if work.learns else 0
     masters = 0 if adapter or width == wide else 1  # of the size of a gradient
     critic = 0
     if work.learns and work.critic:
         learned = (adapter or shape.backbone_parameters) * wide
         critic = shape.backbone_parameters * width + adapter * wide + (3 + masters) * learned
+        critic //= shards
     layer = layer_bytes(shape, width, compute)
     inputs = shape.hidden * width
     kept = inputs * shape.layers + layer if precision.checkpointing else shape.layers * layer
@@ -169,7 +180,7 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
     read = min(PREFILL_TOKENS, work.conversations * work.length)
     on_cpu = precision.device == "cpu"
     return Memory(
-        weights=shape.parameters * width + adapter * wide,
+        weights=(shape.parameters * width + adapter * wide) // shards,
         masters=masters * trained,
         gradients=trained,
         optimizer=2 * trained,
@@ -183,9 +194,20 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
         copies=shape.parameters * compute if copied else 0,
         sampling=16 * work.conversations * shape.vocabulary
         + read * _read_bytes(shape, width, compute),
-        step=min(3 * wide * embedding, trained) if on_cpu else trained,
+        step=min(3 * wide * embedding // shards, trained) if on_cpu else trained,
+        gathered=_gathered(shape, width) if shards > 1 else 0,
+        whole=shape.parameters * width + adapter * wide if shards > 1 else 0,
         in_holes=on_cpu,
     )
+
+
+def _gathered(shape: ModelShape, width: int) -> int:
+    """Whole layers of sharded weights: the one that computes and the next, with their gradients;
+    and all that is in no layer."""
+    embeddings = shape.vocabulary * shape.hidden
+    outside = min(2 * embeddings, shape.parameters)
+    layer = max(shape.parameters - outside, 0) // max(shape.layers, 1)
+    return 2 * width * (2 * layer + outside)
 
 
 def layer_bytes(shape: ModelShape, width: int, compute: int) -> int:

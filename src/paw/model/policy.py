@@ -1,8 +1,10 @@
 """A transformers causal LM as a policy: log-probabilities at chosen positions of packed rows."""
 
 import contextlib
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +35,22 @@ from paw.model.positions import positions_of
 from paw.model.probe import PackingProbe, ProbeAttention, without_noise
 
 
+@dataclass(slots=True)
+class Passes:
+    """Counts of learning and scoring passes since the caller last set them to 0."""
+
+    forwards: int = 0
+    rows: int = 0
+    """That went through them"""
+
+    @contextlib.contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Within it, passes are not counted."""
+        before = self.forwards, self.rows
+        yield
+        self.forwards, self.rows = before
+
+
 class Policy:
     """A decoder and its LM head, run without dropout.
 
@@ -41,10 +59,10 @@ class Policy:
         config: its configuration.
         positions: how long its sequences may be.
         head: its output embedding, as log-probabilities and entropies of chosen tokens.
+        core: decoder and head as one module, whose forward pass the scores are.
         device: where it lies.
         share_prefixes: whether who packs rows for it should `share` what they have in common.
-        num_forwards: learning and scoring passes since the caller last set it to 0.
-        num_rows: rows that went through them.
+        passes: what went through it; that of a twin, too.
     """
 
     def __init__(
@@ -67,11 +85,11 @@ class Policy:
         self.device: torch.device = model.device
         self.compute_dtype = dtype_of(compute_dtype) if compute_dtype else None
         self.share_prefixes = share_prefixes
-        self.num_forwards = 0
-        self.num_rows = 0
+        self.passes = Passes()
         self.lora_rank = lora_rank
         refuse_unsupported(model)
         self.head = TokenLogprobs(model.get_output_embeddings())
+        self.core = _Core(model, self.head)
         self.positions = positions_of(self.backbone)
         probe = PackingProbe(model, self.autocast)
         without_noise(model)
@@ -168,17 +186,10 @@ class Policy:
         """The same, and is_top [S] bool: no token is more probable; see `token_scores`."""
         if (packed.position_ids[positions] == 0).any():
             raise ValueError("the first token of a row has no log-probability")
-        self.num_forwards += 1
-        self.num_rows += packed.num_rows
+        self.passes.forwards += 1
+        self.passes.rows += packed.num_rows
         attend = SegmentAttention(packed.boundaries, packed.prefixes)
-        return self._scores(packed, positions, attend)
-
-    def _scores(
-        self, packed: Packed, positions: Tensor, attend: Attend
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        hidden = self.hidden(*packed.inputs(), attend)
-        before = hidden.index_select(0, packed.places(positions - 1))
-        return self.head.scores(before, packed.token_ids[positions])
+        return self.core(self.hidden, packed, positions, attend)
 
     @torch.no_grad()
     def _packed_logprobs(self, rows: list[list[int]], exact: bool) -> Tensor:
@@ -189,11 +200,21 @@ class Policy:
         packed = pack(rows, self.device)
         attend = ProbeAttention(packed.boundaries, self.model.config)
         positions = packed.position_ids.nonzero().squeeze(1)
-        logprobs, _, _ = self._scores(packed, positions, attend)
+        logprobs, _, _ = self.core(self.hidden, packed, positions, attend)
         self.compute_dtype = compute_dtype
         if not attend.layers:
             raise unsupported(self.backbone.config, "hands nothing on to its attention")
         return logprobs
+
+    def twin(self) -> "Policy":
+        """Another of the same kind, with weights of its own that are not set; it learns nothing."""
+        own = {id(p): nn.Parameter(torch.empty_like(p), False) for p in self.model.parameters()}
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model, own)
+        other.head = TokenLogprobs(other.model.get_output_embeddings())
+        other.head.unknown = self.head.unknown
+        other.core = _Core(other.model, other.head)
+        return other
 
     def hidden(self, token_ids: Tensor, position_ids: Tensor, attend: Attend) -> Tensor:
         """Final hidden states [T, H] in the compute dtype; see `packed_hidden`."""
@@ -253,6 +274,26 @@ class Policy:
         save_model(self.model, directory, merged)
         if end_ids:
             _write_ends(Path(directory) / "generation_config.json", list(end_ids), pad_id)
+
+
+class _Core(nn.Module):
+    """From packed rows to scores in one forward pass: where weights are sharded, they are gathered
+    when it begins."""
+
+    def __init__(self, model: Any, head: TokenLogprobs) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(
+        self,
+        hidden_of: Callable[[Tensor, Tensor, Attend], Tensor],
+        packed: Packed,
+        positions: Tensor,
+        attend: Attend,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = hidden_of(*packed.inputs(), attend)
+        before = hidden.index_select(0, packed.places(positions - 1))
+        return self.head.scores(before, packed.token_ids[positions])
 
 
 def save_model(

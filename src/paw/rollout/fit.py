@@ -37,12 +37,35 @@ def actions_between(config: Config) -> int:
     return min(paw.horizon, rollout.max_turns) - 1 if far else 0
 
 
-def usable_bytes(device: str) -> int:
-    """What a run may plan with on a device, of what is free there now."""
-    return int(free_bytes(device) * FREE_SHARE[device.partition(":")[0]])
+def usable_bytes(device: str, processes: int = 1) -> int:
+    """What a run may plan with on a device, of what is free there now; `processes` of it share a
+    machine's memory, and have a GPU each."""
+    kind = device.partition(":")[0]
+    return int(free_bytes(device) * FREE_SHARE[kind]) // (processes if kind == "cpu" else 1)
 
 
-def settle(config: Config, shape: ModelShape, room: int, *, learns: bool = True) -> Config:
+def standing_bytes(config: Config, shape: ModelShape) -> int:
+    """What a run that is not sharded takes all the time."""
+    return bytes_of(shape, precision_in_bytes(config.model), _work(config, True, 1)).standing
+
+
+def _work(config: Config, learns: bool, shards: int) -> Work:
+    rollout = config.rollout
+    length = rollout.max_prompt_tokens + rollout.max_response_tokens
+    return Work(
+        micro_batch=length,
+        conversations=max(rollout.groups * rollout.group_size, min(config.eval.episodes, BATCH)),
+        length=length,
+        learns=learns,
+        critic=config.algorithm.name == "ppo",
+        reference=config.algorithm.kl_coefficient > 0,
+        shards=shards,
+    )
+
+
+def settle(
+    config: Config, shape: ModelShape, room: int, *, learns: bool = True, shards: int = 1
+) -> Config:
     """The same with the sizes that are 0 chosen: tokens of a micro-batch, conversations.
 
     Args:
@@ -50,18 +73,12 @@ def settle(config: Config, shape: ModelShape, room: int, *, learns: bool = True)
         shape: of its policy.
         room: bytes, `usable_bytes` from before the policy was loaded.
         learns: a policy that only plays has neither gradients nor optimizer.
+        shards: ranks among which what is trained is divided.
     """
     rollout, optimizer = config.rollout, config.optimizer
     precision = precision_in_bytes(config.model)
-    length = rollout.max_prompt_tokens + rollout.max_response_tokens
-    work = Work(
-        micro_batch=length,
-        conversations=max(rollout.groups * rollout.group_size, min(config.eval.episodes, BATCH)),
-        length=length,
-        learns=learns,
-        critic=config.algorithm.name == "ppo",
-        reference=config.algorithm.kl_coefficient > 0,
-    )
+    work = _work(config, learns, shards)
+    length = work.length
     if rollout.conversations == 0:
         conversations = fitting_conversations(shape, precision, work, room)
         rollout = replace(rollout, conversations=conversations)

@@ -1,9 +1,10 @@
 """Ctrl-C and SIGTERM ask a run to stop where nothing is lost."""
 
 import signal
-import sys
 import threading
 from typing import Self
+
+from paw.errors import tell
 
 
 class InterruptGuard:
@@ -29,7 +30,4 @@ class InterruptGuard:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print(
-            f"\npaw: finishing this {self._unit} and saving; Ctrl-C again stops at once",
-            file=sys.stderr,
-        )
+        tell(f"\npaw: finishing this {self._unit} and saving; Ctrl-C again stops at once")

@@ -95,9 +95,10 @@ MEANINGS = {
     "time/judge": "advantages, selection, weights",
     "time/serialise": "putting weights on the rows",
     "time/learn": "optimizer steps",
+    "time/hand_over": "the new weights to what plays",
     "time/eval": "evaluation, where there was one",
     "time/diagnose": "measurements of a diagnostic update",
-    "time/update": "act + score + judge + serialise + learn",
+    "time/update": "act + score + judge + serialise + learn + hand_over",
     "memory/peak_bytes": "peak memory so far: of the GPU where one is used, else of the process",
     "memory/halved": (
         "1 after the GPU ran out of memory and `optimizer.tokens_per_micro_batch` was halved"

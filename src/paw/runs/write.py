@@ -124,17 +124,18 @@ class Run:
         yield
         self._times[name] = self._times.get(name, 0.0) + time.perf_counter() - start
 
+    def times(self) -> dict[str, float]:
+        """`time/<stage>` seconds since they were last asked for, and their sum `time/update`."""
+        stages = ("act", "score", "judge", "serialise", "learn", "hand_over")
+        found = {f"time/{name}": seconds for name, seconds in self._times.items()}
+        found["time/update"] = sum(self._times.get(stage, 0.0) for stage in stages)
+        self._times = {}
+        return found
+
     def log(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
         """Append one line to metrics.jsonl, times and memory included; returns it."""
-        row: MetricsRow = {
-            "update": update,
-            **metrics,
-            **{f"time/{k}": v for k, v in self._times.items()},
-        }
-        stages = ("act", "score", "judge", "serialise", "learn")
-        row["time/update"] = sum(self._times.get(s, 0.0) for s in stages)
+        row: MetricsRow = {"update": update, **metrics, **self.times()}
         row["memory/peak_bytes"] = peak_memory()
-        self._times = {}
         with self._writing("metrics.jsonl"), open(self.directory / "metrics.jsonl", "ab") as file:
             file.write(_json(row, indent=False))
             file.flush()

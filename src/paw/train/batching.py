@@ -1,7 +1,7 @@
 """Mini-batches, and samples as tensors: nothing dropped or padded; weights make any split exact."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import torch
@@ -84,6 +84,19 @@ def make_batch(
         target_weights[targets],
         stream(samples, "roles")[targets],
         samples,
+    )
+
+
+def without_weight(sample: TrainingSample) -> TrainingSample:
+    """The same row, of which no token enters any objective."""
+    zeros = (0.0,) * len(sample.token_ids)
+    return replace(
+        sample,
+        policy_weights=zeros,
+        target_weights=zeros,
+        value_positions=(),
+        value_targets=(),
+        old_values=(),
     )
 
 

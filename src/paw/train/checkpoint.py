@@ -3,6 +3,7 @@
     update-000050/   model.safetensors config.json tokenizer.json …   any HF tool reads it
                      paw.toml                                          its card, see runs/card.py
                      trainer.pt                                        optimizers, critic, counters
+                     trainer/                                          their tensors, if sharded
 
 Written beside its place and renamed, so that a checkpoint that exists is complete. A run draws all
 its randomness from (seed, update), so no generator state is kept.
@@ -20,11 +21,15 @@ from transformers import PreTrainedTokenizerBase
 from paw.config.tree import Config
 from paw.errors import UserError, first_line
 from paw.model.policy import Policy
+from paw.rollout.ranks import Ranks
 from paw.runs.card import card_text
 from paw.runs.files import discard, new_directory
 from paw.runs.layout import CARD, complete, name_of, newest_checkpoint
 from paw.text.turns import turn_format
 from paw.train.learner import Learner
+
+SHARDS = "trainer"
+"""Folder of tensors in the parts of several ranks"""
 
 
 def save_policy(
@@ -56,21 +61,40 @@ def save(
     Raises:
         UserError: the disk is full; earlier checkpoints are untouched.
     """
-    final = folder / name_of(update)
+    final, ranks = folder / name_of(update), learner.ranks
     try:
-        with new_directory(final) as directory:
-            card = card_text(config, f"{made_by} {update}")
-            save_policy(directory, learner.policy, tokenizer, card)
-            for name, data in (beside or {}).items():
-                (directory / name).write_bytes(data)
-            _write_state({"update": update, **learner.state()}, directory / "trainer.pt")
+        with _new_directory(final, ranks) as directory:
+            state: dict[str, Any] = {"update": update, **learner.state()}
+            if ranks.sharded:
+                from paw.train.parallel import write_shards
+
+                state = write_shards(state, directory / SHARDS)
+            if ranks.leads:
+                card = card_text(config, f"{made_by} {update}")
+                save_policy(directory, ranks.whole(learner.policy), tokenizer, card)
+                for name, data in (beside or {}).items():
+                    (directory / name).write_bytes(data)
+                _write_state(state, directory / "trainer.pt")
     except UserError as error:
         newest = newest_checkpoint(folder)
         where = "the start" if newest is None else newest.name
         raise UserError(f"{error}; the same command then goes on from {where}") from error
-    for old in complete(folder)[: -config.run.keep_checkpoints]:
+    for old in complete(folder)[: -config.run.keep_checkpoints] if ranks.leads else ():
         discard(old)
     return final
+
+
+@contextlib.contextmanager
+def _new_directory(final: Path, ranks: Ranks) -> Iterator[Path]:
+    """A directory to fill on all ranks, which rank 0 makes and, when all have, renames."""
+    if not ranks.leads:
+        yield ranks.agreed(final)
+        ranks.gather(None)
+    else:
+        with new_directory(final) as directory:
+            yield ranks.agreed(directory)
+            ranks.gather(None)
+    ranks.gather(None)
 
 
 def restore(checkpoint: Path, learner: Learner) -> int:
@@ -83,8 +107,15 @@ def restore(checkpoint: Path, learner: Learner) -> int:
         UserError: `trainer.pt` is broken or of another model; says how to go back.
     """
     file = checkpoint / "trainer.pt"
+    ranks = learner.ranks
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if (checkpoint / SHARDS).is_dir():
+            from paw.train.parallel import read_shards
+
+            state = read_shards(state, checkpoint / SHARDS, ranks)
+        else:
+            state = ranks.placed(state)
         learner.load_state(state)
         return state["update"]
     except (

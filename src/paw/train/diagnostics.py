@@ -12,11 +12,12 @@ from torch import Tensor
 from paw import objective
 from paw.model.policy import Policy
 from paw.model.spans import micro_batches
+from paw.rollout.ranks import ALONE, Ranks
 from paw.text.dialogue import Serializer
 from paw.train.batching import make_batch
+from paw.train.forward import score_actions
 from paw.train.judge import judge
 from paw.train.prediction.target import scaffold_before
-from paw.train.score import score_actions
 from paw.train.serialise import serialise
 from paw.train.session import Session
 from paw.types import Columns, Judgement, Row, Scores, Target, Targets, TrainingSample, Transition
@@ -45,7 +46,7 @@ def before_learning(
     def nll(chosen: Tensor) -> float | None:
         targets = true_targets(transitions, chosen, serializer)
         samples = serialise(rows, scores, silent, targets)
-        return prediction_nll(learner.policy, samples, learner.limit.tokens)
+        return prediction_nll(session.player, samples, learner.limit.tokens, session.ranks)
 
     return {
         "wm/next_observation_nll": nll(columns.candidates),
@@ -73,26 +74,32 @@ def true_targets(
 
 @torch.no_grad()
 def prediction_nll(
-    policy: Policy, samples: Sequence[TrainingSample], max_tokens: int
+    policy: Policy, samples: Sequence[TrainingSample], max_tokens: int, ranks: Ranks = ALONE
 ) -> float | None:
     """Mean NLL of the samples' targets, nats a token; None without any. Counts no forward pass."""
-    counted = policy.num_forwards, policy.num_rows
-    total, count = 0.0, 0
-    for members in micro_batches([s for s in samples if s.has_weight], max_tokens):
-        batch = make_batch(members, policy.device, policy.share_prefixes)
-        logprobs, _ = policy.logprobs(batch.packed, batch.positions)
-        total, count = total - float(logprobs.double().sum()), count + len(logprobs)
-    policy.num_forwards, policy.num_rows = counted
-    return total / count if count else None
+
+    def ask(own: list[TrainingSample]) -> list[tuple[float, int]]:
+        found = []
+        for members in micro_batches(own, max_tokens):
+            batch = make_batch(members, policy.device, policy.share_prefixes)
+            logprobs, _ = policy.logprobs(batch.packed, batch.positions)
+            found.append((float(logprobs.double().sum()), len(logprobs)))
+        return found
+
+    weighted = [s for s in samples if s.has_weight]
+    with policy.passes.uncounted():
+        sums = ranks.spread(weighted, ask, lambda sample: sample.base_length)
+    count = sum(number for _, number in sums)
+    return -sum(total for total, _ in sums) / count if count else None
 
 
 def drift(
-    policy: Policy, rows: Sequence[Row], scores: Scores, judgement: Judgement, max_tokens: int
-) -> dict[str, float | None]:
+    policy: Policy, rows: Sequence[Row], scores: Scores, judgement: Judgement, max_tokens: int,
+    *, ranks: Ranks = ALONE,
+) -> dict[str, float | None]:  # fmt: skip
     """After learning: how far the policy moved, and how far where no reward drove it."""
-    counted = policy.num_forwards, policy.num_rows
-    new, _ = score_actions(policy, rows, max_tokens)
-    policy.num_forwards, policy.num_rows = counted
+    with policy.passes.uncounted():
+        new, _ = score_actions(policy, rows, max_tokens, ranks)
     moved = [
         float(objective.kl_estimate(torch.tensor(old), torch.tensor(now)).mean())
         for old, now in zip(scores.logprobs, new, strict=True)

@@ -16,6 +16,8 @@ def expected(met: Sequence[Met]) -> dict[int, list[float]]:
     index in the update: before the optimizer step that learned from them, in the first pass."""
     found: dict[int, list[float]] = {}
     for samples, logprobs in met:
+        if not samples[0].transitions:
+            continue  # a demonstration's: nobody asks
         values = iter(logprobs.tolist())
         for sample in samples:
             own: dict[int, list[float]] = {}

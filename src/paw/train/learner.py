@@ -10,7 +10,7 @@ the gradient beyond float addition. A row without any weight is passed over.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,8 @@ from paw.model.memory import MOST_TOKENS
 from paw.model.packing import pack
 from paw.model.policy import Policy
 from paw.model.spans import micro_batches
-from paw.train.batching import Batch, make_batch, stream
+from paw.rollout.ranks import ALONE, Ranks
+from paw.train.batching import Batch, make_batch, stream, without_weight
 from paw.train.losses import Losses
 from paw.train.masters import MasterAdamW
 from paw.train.memory import TokenLimit, with_less_memory
@@ -49,6 +50,7 @@ class Learner:
         losses: per token.
         settings: learning rate, clipping, micro-batch size.
         critic_learning_rate: of the critic's AdamW.
+        ranks: that learn together, each from its share of the rows.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Learner:
         losses: Losses,
         settings: OptimizerConfig,
         critic_learning_rate: float = 0.0,
+        *,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.policy, self.critic = policy, critic
+        self.policy, self.critic, self.ranks = policy, critic, ranks
         self.losses, self.settings = losses, settings
         self.critic_learning_rate = critic_learning_rate
         self.limit = TokenLimit(settings.tokens_per_micro_batch or MOST_TOKENS)
@@ -85,7 +89,7 @@ class Learner:
         """One optimizer step on one mini-batch.
 
         Args:
-            samples: rows with update-level weights.
+            samples: rows with update-level weights; the same on every rank.
             scale: M, the mini-batches of one pass over the update: steps of the usual size.
             num_transitions: P of the update, denominator of the value loss.
             train_policy: False during the critic's warm-up.
@@ -100,16 +104,13 @@ class Learner:
         def gradients() -> Statistics:
             found = Statistics()
             if train_policy:
-                found.merge(self.policy_gradient(samples, scale, diagnose))
+                found.merge(self.policy_gradient(samples, scale))
             if self.critic is not None:
                 found.merge(self.critic_gradient(samples, scale / num_transitions))
             return found
 
-        def undo() -> None:
-            for optimizer in filter(None, (self.optimizer, self.critic_optimizer)):
-                optimizer.zero_grad()
-
-        statistics = with_less_memory(gradients, self.limit, undo)
+        alone = self.prediction_gradient(samples, scale) if diagnose and train_policy else None
+        statistics = self._attempt(gradients).everywhere(self.ranks)
         steps: list[tuple[str, MasterAdamW, float]] = []
         if train_policy:
             warmup = self.settings.warmup_steps
@@ -119,6 +120,11 @@ class Learner:
         if self.critic_optimizer is not None:
             rate = self.critic_learning_rate
             steps.append(("critic_gradient_norm", self.critic_optimizer, rate))
+        for _, optimizer, _ in steps:
+            self.ranks.add_up(optimizer.masters)
+        if alone is not None:
+            found = gradient_norms(self.optimizer.masters, alone, self.ranks)
+            statistics.add(**found, measured=1)
         norms = {name: optimizer.clip(self.settings.max_grad_norm) for name, optimizer, _ in steps}
         finite = all(math.isfinite(norm) for norm in norms.values())
         for _, optimizer, rate in steps:
@@ -158,39 +164,59 @@ class Learner:
             self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     def policy_gradient(
-        self, samples: Sequence[TrainingSample], scale: float = 1.0, diagnose: bool = False
+        self, samples: Sequence[TrainingSample], scale: float = 1.0, prediction_alone: bool = False
     ) -> Statistics:
-        """Add `scale` times the samples' gradient to that of the policy's masters; arguments as in
-        `step`."""
-        statistics, masters = Statistics(), self.optimizer.masters
-        prediction_gradient: list[Tensor] | None = None
+        """Add `scale` times the gradient of this rank's samples to that of the policy's masters;
+        arguments as in `step`. `prediction_alone`: of that term."""
+        statistics = Statistics()
         weighted = [s for s in samples if s.has_weight] or samples[:1]
-        for members in micro_batches(weighted, self.limit.tokens):
+        for members in self._batches(weighted):
             batch = make_batch(members, self.policy.device, self.policy.share_prefixes)
             policy_loss, wm_loss = self._losses(batch, statistics)
-            if diagnose and len(batch.target_weights):
-                parameters = self.policy.parameters()
-                alone = torch.autograd.grad(scale * wm_loss, parameters, retain_graph=True)
-                old = prediction_gradient or [torch.zeros_like(m) for m in masters]
-                prediction_gradient = [a + b for a, b in zip(old, alone, strict=True)]
+            loss = wm_loss if prediction_alone else policy_loss + wm_loss
             with self.optimizer.accumulate():
-                (scale * (policy_loss + wm_loss)).backward()
-        if diagnose:
-            statistics.add(**gradient_norms(masters, prediction_gradient), measured=1)
+                (scale * loss).backward()
         return statistics
+
+    def prediction_gradient(self, samples: Sequence[TrainingSample], scale: float) -> list[Tensor]:
+        """That of the prediction term alone, on all ranks: of each of the policy's masters. In
+        passes of their own, which are not counted: sharded weights can be asked no other way."""
+        masters = self.optimizer.masters
+        with self.policy.passes.uncounted():
+            self._attempt(lambda: self.policy_gradient(samples, scale, prediction_alone=True))
+        self.ranks.add_up(masters)
+        found = [torch.zeros_like(m) if m.grad is None else m.grad for m in masters]
+        self.optimizer.zero_grad()
+        return found
+
+    def _attempt(self, gradients: Callable[[], Statistics]) -> Statistics:
+        """Of this rank's passes; with less memory, where it runs out and one rank may."""
+
+        def undo() -> None:
+            for optimizer in filter(None, (self.optimizer, self.critic_optimizer)):
+                optimizer.zero_grad()
+
+        return with_less_memory(gradients, self.limit, undo, may_retry=self.ranks.may_retry)
+
+    def _batches(self, samples: Sequence[TrainingSample]) -> Iterator[list[TrainingSample]]:
+        """This rank's micro-batches."""
+        own = self.ranks.mine(samples, lambda sample: sample.base_length)
+        return self.ranks.rounds(
+            micro_batches(own, self.limit.tokens), lambda: without_weight(samples[0])
+        )
 
     def critic_gradient(self, samples: Sequence[TrainingSample], scale: float) -> Statistics:
         """Add `scale` times the summed value loss's gradient to that of the critic's masters."""
         assert self.critic is not None and self.critic_optimizer is not None
         statistics, device = Statistics(), self.critic.device
-        valued = [s for s in samples if s.value_positions]
-        for members in micro_batches(valued, self.limit.tokens):
+        for members in self._batches([s for s in samples if s.value_positions]):
             # Appended targets stand behind every value and would only cost time.
             rows = [s.token_ids[: s.base_length] for s in members]
             packed = pack(rows, device, self.critic.share_prefixes)
             offsets = zip(members, packed.boundaries, strict=False)
             positions = [offset + p for s, offset in offsets for p in s.value_positions]
-            values = self.critic.values(packed, torch.tensor(positions, device=device))
+            places = torch.tensor(positions, device=device, dtype=torch.long)
+            values = self.critic.values(packed, places)
             targets, old = (
                 stream(members, name).to(values) for name in ("value_targets", "old_values")
             )
@@ -211,7 +237,7 @@ class Learner:
         wm_loss = objective.weighted_sum(prediction, batch.target_weights.to(logprobs))
         statistics.met.append((batch.samples, logprobs[count:].detach()))
         statistics.add(
-            tokens=len(batch.packed.token_ids),
+            tokens=len(batch.packed.token_ids) if len(batch.positions) else 0,
             computed=batch.packed.num_computed,
             entropy=entropy[:count].sum(),
             action_tokens=count,

@@ -12,8 +12,8 @@
   learn      M optimizer steps a pass on weighted sums; one forward pass serves both losses
   report     one line of metrics, trajectories, evaluation, checkpoint
 
-Where the paper is silent or two readings exist, `docs/method.md` lists ours. Not here: several
-machines, asynchronous rollouts.
+Where the paper is silent or two readings exist, `docs/method.md` lists ours. Several processes
+(`ranks`) share acting, scoring and learning; each judges all. Not here: asynchronous rollouts.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from paw.config.tree import Config
 from paw.errors import RunFailure
 from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
+from paw.rollout.ranks import ALONE, Ranks
 from paw.runs.console import Progress, Say
 from paw.runs.header import training_header
 from paw.runs.health import health
@@ -31,7 +32,6 @@ from paw.runs.threads import ActingRate
 from paw.train import checkpoint
 from paw.train.batching import optimizer_steps
 from paw.train.diagnostics import before_learning, drift
-from paw.train.expected import expected
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
 from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
@@ -42,7 +42,7 @@ from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
 from paw.train.session import Session, open_session
 from paw.train.statistics import Statistics
-from paw.types import Group, TrainingSample
+from paw.types import Group, TrainingSample, Trajectory
 
 TRAINING_SEEDS = 0
 """Keeps the randomness of training apart from that of evaluation."""
@@ -53,6 +53,7 @@ def train(
     progress: Progress = lambda update, metrics: None,
     say: Say = lambda text: None,
     origins: Sequence[str] = (),
+    ranks: Ranks = ALONE,
 ) -> Session:
     """Run or resume `config` to its last update. Returns the closed session.
 
@@ -60,13 +61,14 @@ def train(
         progress: called after each update.
         say: gets the header of the run, and its first prompt and response.
         origins: where values of `config` come from, for the header.
+        ranks: the processes of the run, each of which calls this; rank 0 alone speaks.
 
     Raises:
         UserError: bad input, before anything is lost.
         RunFailure: a loss that is not finite, or an update without any usable trajectory.
         KeyboardInterrupt: Ctrl-C was pressed; the update under way has been finished and saved.
     """
-    session = open_session(config)
+    session = open_session(config, ranks)
     done, session.say = session.first_update, say
     directory = str(session.run.directory)
     say(training_header(session.run.config, session.learner.policy, directory, done, origins))
@@ -86,9 +88,10 @@ def train(
                 logged = session.run.log(done, metrics)
                 acting_rate.watch(logged)
                 progress(done, logged)
-                if last or interrupt.asked or done % config.run.checkpoint_every == 0:
+                stop = any(ranks.gather(interrupt.asked))
+                if last or stop or done % config.run.checkpoint_every == 0:
                     save(session, done)
-                if interrupt.asked:
+                if stop:
                     raise KeyboardInterrupt
     finally:
         session.close()
@@ -106,11 +109,11 @@ def train_update(session: Session, update: int) -> dict[str, Any]:
 
 def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, Any]:
     """Score, judge, serialise, learn: what follows from the groups of one update."""
-    config, run, policy = session.run.config, session.run, session.learner.policy
+    config, run, policy = session.run.config, session.run, session.player
     serializer, generator = session.actor.serializer, session.generator(update)
 
     with run.stage("score"):  # -> list[Row], Scores
-        policy.num_forwards = policy.num_rows = 0
+        policy.passes.forwards = policy.passes.rows = 0
         transitions, columns = flatten(groups)
         if not transitions:
             reasons = {t.failure for g in groups for t in g.trajectories}
@@ -122,6 +125,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
 
     with run.stage("judge"):  # -> Judgement, over the whole update, never a mini-batch
         judgement = judge(columns, scores, session.rules, update, generator)
+        judgement = session.ranks.agreed(judgement)
 
     with run.stage("serialise"):  # -> list[TrainingSample]
         targets = choose_targets(
@@ -138,15 +142,20 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
             )
 
     with run.stage("learn"):  # -> the policy's new weights
+        session.ranks.release()
         statistics = learn(session, update, samples, len(transitions))
+    with run.stage("hand_over"):
+        session.ranks.hand_over()
         session.actor.sampler.load(policy, update)
 
     if session.diagnoses(update):
         with run.stage("diagnose"):
-            diagnosed |= drift(policy, rows, scores, judgement, session.learner.limit.tokens)
+            diagnosed |= drift(
+                policy, rows, scores, judgement, session.learner.limit.tokens, ranks=session.ranks
+            )
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
-        met = expected(statistics.met)
-        run.save_trajectories(update, records(update, groups, judgement, targets, met))
+        kept = records(update, groups, judgement, targets, statistics.expected)
+        run.save_trajectories(update, kept)
     learned = learning_metrics(transitions, columns, judgement, targets, statistics)
     if learned["wm/nll"] is not None:  # of the targets that were trained on
         diagnosed.pop("wm/nll", None)
@@ -156,10 +165,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         "wm/selection_overlap": selection_overlap(
             scores, columns.candidates, config.paw.selection_fraction
         ),
-        "model/forwards": policy.num_rows / len(rows),
-        "model/forward_calls": policy.num_forwards,
-        "memory/halved": int(session.learner.limit.halved),
-        "rollout/restarts": session.environments.num_restarts,
+        **session.counts(len(rows)),
         **diagnosed,
     }
     problems = health(metrics, predicts=scheduled(config.paw, update)[0])
@@ -182,9 +188,11 @@ def act(session: Session, update: int) -> list[Group]:
         for index in range(config.rollout.group_size)
     ]
     limits = actor.limits(config.rollout.temperature)
-    return group_trajectories(
-        collect(plans, actor.sampler, session.environments, actor.serializer, limits)
-    )
+
+    def play(own: list[Plan]) -> list[Trajectory]:
+        return collect(own, actor.sampler, session.environments, actor.serializer, limits)
+
+    return group_trajectories(session.ranks.spread(plans, play))
 
 
 def learn(
@@ -224,6 +232,7 @@ def evaluate(session: Session, update: int) -> dict[str, Any]:
         settings.episodes,
         settings.temperature,
         seed=session.run.config.run.seed,
+        ranks=session.ranks,
     )
     session.run.save_evaluation(update, result)
     return result

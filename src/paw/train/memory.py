@@ -21,7 +21,9 @@ class TokenLimit:
     """Memory ran out and half is left: `memory/halved` of the metrics."""
 
 
-def with_less_memory(attempt: Callable[[], T], limit: TokenLimit, undo: Callable[[], None]) -> T:
+def with_less_memory(
+    attempt: Callable[[], T], limit: TokenLimit, undo: Callable[[], None], *, may_retry: bool = True
+) -> T:
     """What `attempt` returns; if memory runs out, once in a run, it is made again with half of
     `limit.tokens`.
 
@@ -29,6 +31,7 @@ def with_less_memory(attempt: Callable[[], T], limit: TokenLimit, undo: Callable
         attempt: a mini-batch's gradient and statistics, in passes of `limit.tokens`. It changes
             nothing that `undo` does not take back: the optimizer's step is no part of it.
         limit: halved where that was needed, and so for all that follows.
+        may_retry: without it there is no second attempt.
         undo: drops what an attempt that failed halfway has added, so that nothing counts twice.
 
     Raises:
@@ -40,7 +43,7 @@ def with_less_memory(attempt: Callable[[], T], limit: TokenLimit, undo: Callable
     undo()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if limit.halved or limit.tokens < 2:
+    if limit.halved or limit.tokens < 2 or not may_retry:
         raise UserError(
             f"out of memory with {limit.tokens:,} tokens in a forward and backward pass: lower "
             "optimizer.tokens_per_micro_batch, rollout.max_prompt_tokens or max_response_tokens, "
@@ -51,4 +54,4 @@ def with_less_memory(attempt: Callable[[], T], limit: TokenLimit, undo: Callable
         f"{limit.tokens // 2:,}; other bits, the same update up to rounding"
     )
     limit.tokens, limit.halved = limit.tokens // 2, True
-    return with_less_memory(attempt, limit, undo)
+    return with_less_memory(attempt, limit, undo, may_retry=may_retry)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from paw import objective
 from paw.model.critic import Critic
-from paw.model.packing import pack
 from paw.model.policy import Policy
-from paw.model.spans import SpanRow, micro_batches, score_spans
+from paw.rollout.ranks import ALONE, Ranks
+from paw.train.forward import score_actions, score_prompts
 from paw.types import Columns, Group, Role, Row, Scores, Trajectory, Transition
 
 
@@ -82,6 +82,7 @@ class Scorer:
         scores_actions: old log-probs and entropies from a pass of `policy`, not from the sampler.
         full_entropy: of the whole distribution; else the sampled token's -q log q.
         max_tokens: of one forward pass.
+        ranks: that score together, each its share of the rows.
     """
 
     policy: Policy
@@ -90,19 +91,21 @@ class Scorer:
     scores_actions: bool
     full_entropy: bool
     max_tokens: int
+    ranks: Ranks = ALONE
 
     def __call__(self, transitions: Sequence[Transition], rows: Sequence[Row]) -> Scores:
         """[P] of everything that judging and learning ask."""
+        how = self.max_tokens, self.ranks
         if self.scores_actions:
-            logprobs, entropies = score_actions(self.policy, rows, self.max_tokens)
+            logprobs, entropies = score_actions(self.policy, rows, *how)
         else:
             logprobs = [list(t.action.logprobs) for t in transitions]
             entropies = [t.action.entropies for t in transitions]
         values, reference = None, None
         if self.critic is not None:
-            values = score_prompts(self.critic, rows, self.max_tokens)
+            values = score_prompts(self.critic, rows, *how)
         if self.reference is not None:
-            reference = score_actions(self.reference, rows, self.max_tokens)[0]
+            reference = score_actions(self.reference, rows, *how)[0]
         seen = [_column(e) for e in entropies if e is not None]
         full = _means(seen) if len(seen) == len(entropies) else None
         sampled = _means([objective.sampled_token_entropy(_column(a)) for a in logprobs])
@@ -114,37 +117,6 @@ class Scorer:
 def _means(actions: Sequence[Tensor]) -> Tensor:
     """[P] mean over each action's tokens; 0 for an action without tokens."""
     return torch.stack([a.mean() if len(a) else a.new_zeros(()) for a in actions])
-
-
-def score_actions(
-    policy: Policy, rows: Sequence[Row], max_tokens: int
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Log-probs and full entropies of every action token: ([P] of [A], [P] of [A])."""
-    asked = [
-        SpanRow(r.token_ids, list(zip(r.action_starts, r.action_ends, strict=True))) for r in rows
-    ]
-    found = score_spans(policy, asked, max_tokens, share=policy.share_prefixes)
-    scores = {
-        transition: score
-        for row, of_row in zip(rows, found, strict=True)
-        for transition, score in zip(row.transitions, of_row, strict=True)
-    }
-    order = [scores[i] for i in sorted(scores)]
-    return [score.logprobs for score in order], [score.entropies for score in order]
-
-
-@torch.no_grad()
-def score_prompts(critic: Critic, rows: Sequence[Row], max_tokens: int) -> Tensor:
-    """The critic's value of each transition's prompt: [P] float64."""
-    values: dict[int, float] = {}
-    for batch in micro_batches(rows, max_tokens):
-        packed = pack([r.token_ids for r in batch], critic.device, critic.share_prefixes)
-        offsets = zip(batch, packed.boundaries, strict=False)
-        positions = [offset + start - 1 for r, offset in offsets for start in r.action_starts]
-        found = critic.values(packed, torch.tensor(positions, device=critic.device))
-        members = [i for r in batch for i in r.transitions]
-        values.update(zip(members, found.tolist(), strict=True))
-    return _column([values[i] for i in sorted(values)])
 
 
 def _column(values: Sequence[float]) -> Tensor:

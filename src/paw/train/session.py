@@ -27,10 +27,12 @@ from paw.rollout.actor import (
 )
 from paw.rollout.fit import settle, usable_bytes
 from paw.rollout.pool import EnvironmentPool
+from paw.rollout.ranks import ALONE, Ranks
 from paw.rollout.sampler import check_entropy
 from paw.runs import read
 from paw.runs.begun import as_begun
 from paw.runs.console import Say
+from paw.runs.follow import Follower
 from paw.runs.format import MetricsRow
 from paw.runs.gguf import unpack
 from paw.runs.header import first_exchange
@@ -54,6 +56,9 @@ class Session:
     run: Run
     tokenizer: PreTrainedTokenizerBase
     learner: Learner
+    player: Policy
+    """What plays and scores; the learner's own, unless that is sharded"""
+    ranks: Ranks
     actor: Actor
     source: TaskSource
     environments: EnvironmentPool
@@ -86,6 +91,19 @@ class Session:
         seed = (self.run.config.run.seed * 1_000_003 + update) * 8 + stream
         return torch.Generator().manual_seed(seed)
 
+    def counts(self, num_rows: int) -> dict[str, float]:
+        """What this update's passes, and the run's environments, took on all ranks."""
+        passes = self.player.passes
+        halved, restarts = self.learner.limit.halved, self.environments.num_restarts
+        mine = (passes.rows, passes.forwards, halved, restarts)
+        rows, forwards, halved, restarts = map(sum, zip(*self.ranks.gather(mine), strict=True))
+        return {
+            "model/forwards": rows / num_rows,
+            "model/forward_calls": forwards,
+            "memory/halved": int(halved > 0),
+            "rollout/restarts": restarts,
+        }
+
     def say_first(self, groups: Sequence[Group]) -> None:
         """Show the first prompt and response, as the policy read and wrote them."""
         transitions = [x for g in groups for t in g.trajectories for x in t.transitions]
@@ -100,14 +118,15 @@ class Session:
         self.run.close()
 
 
-def open_session(config: Config) -> Session:
-    """Open or resume a run.
+def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
+    """Open or resume a run, on each of its ranks.
 
     Raises:
         UserError: anything in the configuration that does not fit what is there.
     """
     torch.manual_seed(config.run.seed)
-    source = open_source(config)
+    with ranks.first():  # what it keeps for later runs is made once
+        source = open_source(config)
     alone = ALGORITHMS[config.algorithm.name].learns_alone
     if config.rollout.group_size == 1 and alone is not None:
         warn(
@@ -117,11 +136,11 @@ def open_session(config: Config) -> Session:
     place = training_place(config)
     check_directory(config, place)  # before a checkpoint in it is read
     config = as_begun(config)
-    checkpoint = newest_checkpoint(place.directory / "checkpoints")
-    if checkpoint is not None:  # one that another process trains on is gone in a moment
+    checkpoint = ranks.agreed(newest_checkpoint(place.directory / "checkpoints"))
+    if checkpoint is not None and ranks.leads:  # one that another process trains on is soon gone
         os.close(lock(place))
     path = unpack(resolve_model(config.model.path))
-    room = usable_bytes(device_of(config.model.device))
+    room = usable_bytes(device_of(config.model.device), ranks.on_machine)
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
         policy = load_policy(config, path)
     else:
@@ -130,45 +149,54 @@ def open_session(config: Config) -> Session:
     tokenizer = load_tokenizer(tokenizer_place(config.model.adapter, path))
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
-    config = settle(config, shape_of(policy.config), room)
+    shards = ranks.size if ranks.sharded else 1
+    config = ranks.agreed(settle(config, shape_of(policy.config), room, shards=shards))
     # A template that does not fit: before anything is written.
     actor = Actor(config, policy, tokenizer)
     check_lengths(config, policy.positions, actor.serializer, learns=True)
     check_entropy(actor.sampler, config.algorithm.old_logprobs, config.paw.entropy)
-    run = Run(config)
+    run = Run(config) if ranks.leads else Follower(config)
     try:
-        return _begin(run, actor, source, checkpoint, path)
+        return _begin(run, actor, ranks, source=source, checkpoint=checkpoint, path=path)
     except BaseException:
         run.close()
         raise
 
 
 def _begin(
-    run: Run, actor: Actor, source: TaskSource, checkpoint: Path | None, path: str
+    run: Run, actor: Actor, ranks: Ranks, *, source: TaskSource, checkpoint: Path | None, path: str
 ) -> Session:
     """What open_session does once the run directory is ours: go on from `checkpoint`, if any."""
     config, policy = run.config, actor.policy
     algorithm, optimizer = config.algorithm, config.optimizer
     critic = Critic.from_policy(policy) if ALGORITHMS[algorithm.name].needs_critic else None
     losses = choose_losses(algorithm, config.paw)
-    learner = Learner(policy, critic, losses, optimizer, algorithm.critic_learning_rate)
+    reference = _load_reference(policy, config, path) if algorithm.kl_coefficient else None
+    ranks.split(policy, critic)
+    rate, player = algorithm.critic_learning_rate, ranks.whole(policy)
+    learner = Learner(policy, critic, losses, optimizer, rate, ranks=ranks)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
+    ranks.hand_over()
+    actor.sampler.load(player, first)
     earlier = run.rewind(first)
     run.track()
     return Session(
         run=run,
         tokenizer=actor.tokenizer,
         learner=learner,
+        player=player,
+        ranks=ranks,
         actor=actor,
         source=source,
         environments=open_pool(config),
         scorer=Scorer(
-            policy,
+            player,
             critic,
-            _load_reference(policy, config, path) if algorithm.kl_coefficient else None,
+            reference,
             scores_actions=algorithm.old_logprobs == "score",
             full_entropy=config.paw.entropy == "full",
             max_tokens=learner.limit.tokens,
+            ranks=ranks,
         ),
         rules=Rules(algorithm, matched(config.paw), source.max_return, config.run.updates),
         first_update=first,

@@ -1,0 +1,243 @@
+"""Several processes on this machine, over gloo, against one: the same run.
+
+In float64, where sums in another order differ by 1e-16: what follows from it is held to 1e-12.
+"""
+
+import itertools
+import json
+import multiprocessing
+import random
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from parallel_worker import play
+from paw.cli import main
+from paw.commands.arguments import configuration
+from paw.rollout.ranks import share
+from paw.runs import read
+from paw.train.loop import train
+
+TOLERANCE = 1e-12
+BASE = {
+    "model.dtype": "float64", "run.updates": 3, "run.checkpoint_every": 3, "run.seed": 3,
+    "rollout.groups": 3, "rollout.group_size": 3, "rollout.max_turns": 4, "rollout.workers": 0,
+    "optimizer.learning_rate": 1e-4, "optimizer.tokens_per_micro_batch": 250,
+}  # fmt: skip
+RUNS = {
+    "grpo": {"run.diagnostics_every": 2, "eval.every": 3, "eval.episodes": 5},
+    "gigpo": {"algorithm.name": "gigpo", "rollout.context": "append", "paw.target": "shuffled",
+              "optimizer.epochs": 2},
+    "ppo": {
+        "algorithm.name": "ppo", "algorithm.critic_learning_rate": 1e-4,
+        "optimizer.mini_batches": 2,
+    },
+    "lora": {"model.lora_rank": 2, "algorithm.old_logprobs": "score", "optimizer.mini_batches": 2},
+    "kl": {"algorithm.kl_coefficient": 0.1, "model.gradient_checkpointing": True},
+    # Two rows of conversations and one transition that is selected: none for most ranks.
+    "few": {"rollout.context": "append", "rollout.groups": 1, "rollout.group_size": 2,
+            "paw.selection_fraction": 0.1},
+    "kills": {"run.updates": 12, "run.checkpoint_every": 1},
+    "baseline": {"paw.enabled": False},
+    "silent": {"paw.coefficient": 0.0},
+}  # fmt: skip
+COMPARED = tuple(name for name in RUNS if name != "kills")
+SIZES = {2: COMPARED, 4: ("few", "ppo")}
+PAIRS = [(n, mode, name) for n in SIZES for mode in ("replicate", "shard") for name in SIZES[n]]
+
+
+def flags(name: str, directory: Path) -> list[str]:
+    keys = BASE | RUNS[name] | {"run.directory": directory}
+    return [
+        x
+        for key, value in keys.items()
+        for x in (f"--{key}", str(value).lower() if isinstance(value, bool) else str(value))
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# Ranks are forked from a process that has loaded everything: a start takes no seconds.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["parallel_worker"])
+Ranks = list[tuple[Any, Path]]
+"""Each one's process, and the file of what it says"""
+
+
+def launch(size: int, folder: Path, work: list) -> Ranks:
+    """`work` (see `parallel_worker.play`) by `size` ranks; by 1 without torchrun's variables."""
+    port = str(free_port())
+    ranks = []
+    for rank in range(size):
+        where = {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": port}
+        where |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+        where |= {"MASTER_ADDR": "127.0.0.1"}
+        said = folder / f"rank-{rank}.txt"
+        process = FORKS.Process(target=play, args=(where if size > 1 else {}, said, work))
+        process.start()
+        ranks.append((process, said))
+    return ranks
+
+
+def finish(ranks: Ranks) -> tuple[list[int], list[str]]:
+    """Exit codes, and what each of them said."""
+    try:
+        for process, _ in ranks:
+            process.join(600)
+    finally:
+        for process, _ in ranks:
+            process.kill()
+    return [process.exitcode for process, _ in ranks], [said.read_text() for _, said in ranks]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in COMPARED:
+        train(configuration([], flags(name, folder / name)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run by several."""
+    folder = tmp_path_factory.mktemp("together")
+    for size in SIZES:
+        wanted = [(mode, name) for n, mode, name in PAIRS if n == size]
+        runs = [(mode, flags(name, folder / f"{size}-{mode}-{name}")) for mode, name in wanted]
+        codes, said = finish(launch(size, folder, runs))
+        assert codes == [0] * size, "\n".join(said)
+    return folder
+
+
+def weights(run: Path, update: int = 3) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"update-{update:06}" / "model.safetensors")
+
+
+def metrics(run: Path) -> list[dict]:
+    """Without what every run has its own of."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    own = ("time/", "memory/", "model/", "tokens/computed")
+    return [{k: v for k, v in row.items() if not k.startswith(own)} for row in rows]
+
+
+def assert_same_metrics(run: Path, other: Path) -> None:
+    for found, wanted in zip(metrics(run), metrics(other), strict=True):
+        assert found.keys() == wanted.keys()
+        for key, value in wanted.items():
+            if isinstance(value, float):
+                value = pytest.approx(value, rel=1e-9, abs=1e-12)
+            assert found[key] == value, key
+
+
+@pytest.mark.parametrize("size, mode, name", PAIRS)
+def test_ranks_together_are_one_process(alone: Path, together: Path, size, mode, name):
+    """Weights, metrics (gradient norms among them) and every transition's judgement."""
+    ours, theirs = together / f"{size}-{mode}-{name}", alone / name
+    found, wanted = weights(ours), weights(theirs)
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
+    assert_same_metrics(ours, theirs)
+    for update in (1, 2, 3):
+        pairs = zip(*(read.trajectories(run, update) for run in (ours, theirs)), strict=True)
+        for trajectory, other in pairs:
+            assert [t.selected for t in trajectory.turns] == [t.selected for t in other.turns]
+            assert [t.response for t in trajectory.turns] == [t.response for t in other.turns]
+
+
+@pytest.mark.parametrize("mode", ["replicate", "shard"])
+def test_weight_0_is_the_baseline_to_the_bit(together: Path, mode: str):
+    one, other = (weights(together / f"2-{mode}-{name}") for name in ("silent", "baseline"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def kill_one(size: int, mode: str, run: Path, order: random.Random) -> bool:
+    """Go on with `run` as `size` ranks, one of which is killed at a moment by chance: as it begins
+    or after its first update. Was it, before the run was through?"""
+    before, began, opened = measured(run), time.time(), run / "environment.json"
+    words = ["train", *flags("kills", run), "--parallel.mode", mode]
+    ranks = launch(size, run.parent, words)
+    updates, pause = before + order.randint(0, 1), order.uniform(0, 2)
+
+    def waits() -> bool:
+        is_open = opened.is_file() and opened.stat().st_mtime > began
+        return not is_open or measured(run) < updates
+
+    while waits() and all(process.is_alive() for process, _ in ranks):
+        time.sleep(0.02)
+    time.sleep(pause)
+    victim = order.randrange(size)
+    alive = ranks[victim][0].is_alive()
+    ranks[victim][0].kill()
+    codes, said = finish(ranks)
+    codes.pop(victim)
+    if not alive or (measured(run) == 12 and not any(codes)):
+        assert not any(codes), said
+        return False
+    said.pop(victim)
+    for code, words in zip(codes, said, strict=True):
+        assert code == 1 and "Traceback" not in words, words
+        assert words.splitlines()[-1].count("another process of this run has gone; ") == 1
+    return True
+
+
+def measured(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+def test_ten_kills_change_nothing(tmp_path: Path):
+    """Of ranks in changing number and mode, at moments by chance."""
+    order, run = random.Random(0), tmp_path / "killed"
+    sizes, modes = itertools.cycle([2, 1, 3]), itertools.cycle(["shard", "replicate"])
+    for _ in range(10):
+        if not kill_one(next(sizes), next(modes), run, order):
+            break  # it was through before
+    codes, said = finish(launch(2, tmp_path, ["train", *flags("kills", run)]))
+    assert codes == [0, 0], said
+    train(configuration([], flags("kills", tmp_path / "whole")))
+    found, wanted = (weights(tmp_path / name, 12) for name in ("killed", "whole"))
+    for key, value in wanted.items():
+        assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
+    assert_same_metrics(run, tmp_path / "whole")
+
+
+def test_a_checkpoint_of_four_ranks_is_an_ordinary_model(together: Path):
+    """Read by transformers, with the tokenizer beside it; PPO's has its critic in the shards."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = together / "4-shard-ppo" / "checkpoints" / "update-000003"
+    model = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
+    assert model.dtype == torch.float64 and len(AutoTokenizer.from_pretrained(place)) > 2
+    assert {file.name for file in (place / "trainer").iterdir()} >= {"__3_0.distcp"}
+
+
+def test_other_commands_are_one_process(monkeypatch: pytest.MonkeyPatch, capfd):
+    started = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    assert main(["eval", "household"]) == 2
+    assert capfd.readouterr().err == "paw: paw eval is one process: start it without torchrun\n"
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 9))
+def test_shares_follow_each_other_and_are_even(sizes: list[int], count: int):
+    """Nothing dropped or repeated, and no share is above the mean by more than the largest item."""
+    parts = share(range(len(sizes)), sizes, count)
+    assert len(parts) == count
+    assert [i for part in parts for i in part] == list(range(len(sizes)))
+    for part in parts:
+        assert sum(sizes[i] for i in part) <= sum(sizes) / count + max(sizes, default=0)
