@@ -208,6 +208,10 @@ class Scores:
     other_entropy: "Tensor | None" = None
     """[P] by the other reading of Eq. 4 (`paw.entropy`); None where the sampler does not see whole
     distributions"""
+    sampler_logprobs: list[list[float]] | None = None
+    """[P] of [A] the sampler's own, where `logprobs` are of a scoring pass"""
+    importance: list[list[float]] | None = None
+    """[P] of [A] weight of each token's policy loss; None for 1 everywhere"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

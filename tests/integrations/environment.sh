@@ -3,7 +3,8 @@
 # only what is missing there: integrations pin versions that exclude each other. Prints its python:
 #   python=$(tests/integrations/environment.sh trl==1.8.0 jmespath requests)
 #   $python -m pytest -m trl tests/integrations
-# CONSTRAINTS=/dev/null lifts the pins of constraints.txt where an integration has others.
+# CONSTRAINTS=/dev/null lifts the pins of constraints.txt where an integration has others; UNINSTALL
+# names what pip brings along and must not be there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 own=$PWD/.venvs/$(printf '%s' "$*" | tr -cs '[:alnum:].\n' _)
@@ -17,6 +18,7 @@ with open(f"{site}/project.pth", "w") as file:
     file.write(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
 PY
   "$own/bin/python" -m pip install --quiet --disable-pip-version-check -c "${CONSTRAINTS:-constraints.txt}" "$@" >&2
+  [ -z "${UNINSTALL:-}" ] || "$own/bin/python" -m pip uninstall --quiet --yes $UNINSTALL >&2
   touch "$own/.installed"
 fi
 echo "$own/bin/python"

@@ -68,6 +68,24 @@ def test_surrogate_bad_input():
             P.clipped_surrogate(one, one, one, low, high)
 
 
+def test_importance_worked_numbers():
+    # exp of the difference, at most 2:  exp(log 1.5) = 1.5   exp(0) = 1   exp(-log 4) = 0.25
+    #  exp(log 8) = 8, capped to 2; inf: no cap. Overflow is the cap, a token of probability 0 is 0.
+    scored = f64(-1 + math.log(1.5), -2, -1 - math.log(4), -1, 1000, -math.inf)
+    sampled = f64(-1, -2, -1, -1 - math.log(8), -1000, -1)
+    weights = P.truncated_importance(scored.requires_grad_(), sampled.requires_grad_(), 2.0)
+    torch.testing.assert_close(weights, f64(1.5, 1, 0.25, 2, 2, 0))
+    assert not weights.requires_grad
+    assert P.truncated_importance(scored, sampled, math.inf)[3].item() == pytest.approx(8)
+    half = P.truncated_importance(scored.detach().bfloat16(), sampled.detach().bfloat16(), 2.0)
+    assert half.dtype == torch.float32
+    for cap, line in ((0.0, "cap must be > 0"), (math.nan, "cap must be > 0")):
+        with pytest.raises(ValueError, match=line):
+            P.truncated_importance(scored, sampled, cap)
+    with pytest.raises(ValueError, match="shapes must be equal"):
+        P.truncated_importance(scored, sampled[:-1], 2.0)
+
+
 def test_kl_worked_numbers():
     # d = log 2: 2 - log 2 - 1; d = -log 2: 1/2 + log 2 - 1; equal: 0.
     logprobs, ref = f64(0, 0, -1).requires_grad_(), f64(math.log(2), -math.log(2), -1)

@@ -30,7 +30,7 @@ def test_what_is_of_one_run_or_one_machine_stays_behind():
         "--run.updates=7", "--run.seed=7", "--run.directory=x", "--eval.every=7",
         "--rollout.workers=7", "--rollout.step_seconds=7", "--optimizer.tokens_per_micro_batch=7",
         "--model.device=cpu", "--model.dtype=bfloat16", "--env.data_dir=/data",
-        "--run.checkpoint_every=7",
+        "--run.checkpoint_every=7", "--rollout.sampler=vllm", "--rollout.vllm_memory=0.7",
     ]  # fmt: skip
     config = resolve([], card=card(*flags))
     assert changes(Config(), config, []) == []

@@ -5,7 +5,7 @@ The update of `fakes.scripted_groups` holds every odd case at once; all is float
 
 import copy
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,8 +19,9 @@ from paw.train.forward import score_actions, score_prompts
 from paw.train.judge import Rules, judge
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
+from paw.train.mismatch import against_sampler
 from paw.train.prediction.target import choose_targets
-from paw.train.score import flatten, make_rows
+from paw.train.score import Scorer, flatten, make_rows
 from paw.train.serialise import serialise
 from paw.types import Group, Judgement, Row, TrainingSample
 
@@ -331,3 +332,48 @@ def test_the_next_observation_cannot_move_action_logprobs():
     assert torch.equal(with_target, logprobs_at_actions(policy, swapped))
     # At most 9.6e-7 over six policies and updates: one unit in the last place of 8.
     assert float((with_target - logprobs_at_actions(policy, alone)).abs().max()) <= 1e-5
+
+
+def test_importance_weights_are_those_of_the_sampler(append):
+    """At ratio 1 a token's gradient is -A w min(exp(score - sampler), 1.5) grad log p, and the
+    prediction has none of it. The scripted sampler is up to e^3 off, both ways."""
+    cap = 1.5
+    algorithm = AlgorithmConfig(old_logprobs="score", importance_cap=cap)
+    policy, model = fakes.tiny_policy(0), plain(fakes.tiny_policy(0))
+    transitions, columns = flatten(fakes.scripted_groups(append))
+    rows = make_rows(transitions, columns, append)
+    scorer = against_sampler(Scorer(policy, None, None, True, True, WHOLE), algorithm)
+    scores = scorer(transitions, rows)
+    for paw in (PawConfig(coefficient=0.0), PawConfig()):
+        rules = Rules(algorithm, paw, formula.MAX_RETURN)
+        generator = torch.Generator().manual_seed(0)
+        judgement = judge(columns, scores, rules, 1, generator)
+        targets = choose_targets(
+            transitions, columns, judgement, paw, fakes.scripted(append), generator=generator
+        )
+        own, without = (
+            Learner(policy, None, choose_losses(algorithm, paw), OptimizerConfig())
+            for _ in range(2)
+        )
+        found = []
+        for learner, seen in ((own, scores), (without, replace(scores, importance=None))):
+            learner.policy_gradient(serialise(rows, seen, judgement, targets))
+            found.append(fakes.gradient(policy.parameters()))
+            policy.model.zero_grad()
+        loss, plain_loss = torch.zeros(()).double(), torch.zeros(()).double()
+        for i, x in enumerate(formula.transitions_of(fakes.scripted_groups(append), append)):
+            logprobs = formula.logprobs_of(model, x.prompt, x.t.action.token_ids)
+            for k, logprob in enumerate(logprobs):
+                token = float(judgement.action_weights[i] * -judgement.advantages[i]) * logprob
+                weight = (logprob.detach() - x.t.action.logprobs[k]).exp().clamp(max=cap)
+                loss, plain_loss = loss + token * float(weight), plain_loss + token
+        expected = []
+        for one in (loss, plain_loss):
+            model.zero_grad()
+            one.backward(retain_graph=True)
+            expected.append(fakes.gradient(model.parameters()))
+        if not paw.coefficient:
+            assert relative(found[0], expected[0]) < 1e-12
+        # The prediction is the same with weights and without.
+        assert relative(found[0] - found[1], expected[0] - expected[1]) < 1e-11
+    assert {cap} < {w for action in scores.importance or [] for w in action}

@@ -9,6 +9,7 @@ import torch
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.train.judge import Rules, judge
 from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
+from paw.train.mismatch import mismatch
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
 from paw.train.score import flatten
@@ -185,3 +186,16 @@ def test_records_say_what_was_decided_about_every_turn():
     )
     advantages = judgement.advantages.tolist()
     assert [t.advantage for t in turns if t.advantage is not None] == advantages
+
+
+def test_mismatch_by_hand():
+    """|-1 + 1.05| = 0.05, |-2 + 2.3| = 0.3, |-3 + 3| = 0: mean 0.35 / 3, largest 0.3, one of three
+    above 0.1; nothing to compare without a scoring pass."""
+    nothing = torch.zeros(2).double()
+    scores = Scores([[-1.0, -2.0], [-3.0]], nothing, None, None, None, [[-1.05, -2.3], [-3.0]])
+    assert mismatch(scores) == {
+        "sampler/logprob_difference_mean": pytest.approx(0.35 / 3),
+        "sampler/logprob_difference_max": pytest.approx(0.3),
+        "sampler/logprob_difference_fraction": pytest.approx(1 / 3),
+    }
+    assert mismatch(replace(scores, sampler_logprobs=None)) == {}

@@ -149,6 +149,14 @@ class RolloutConfig:
     conversations: Interval = 0
     """Most that are played side by side; 0: as many as fit, decided when the run begins. Each draws
     from a seed of its own: this changes samples by float rounding alone."""
+    sampler: Literal["local", "vllm"] = "local"
+    """Who samples: `local`, the policy itself; `vllm`, an engine beside it on its device, which
+    returns no entropies. Needs `paw-rl[vllm]`."""
+    vllm_memory: Annotated[
+        float, Meta(gt=0, lt=1), Only("rollout.sampler", ("vllm",)), MayChange()
+    ] = 0.4
+    """Share of a GPU's memory that vLLM may take while it samples, its copy of the weights
+    included."""
     workers: Annotated[int, Meta(ge=0, le=1024), MayChange()] = 1
     """Processes that hold the environments; 0: in this process, without protection from hangs."""
     step_seconds: Annotated[float, Meta(gt=0, le=1_000_000), MayChange()] = 60.0
@@ -194,6 +202,9 @@ class AlgorithmConfig:
     old_logprobs: Literal["rollout", "score"] = "rollout"
     """Where old log-probs and the entropy of Eq. 4 come from: the sampler, or one scoring pass of
     the learner (needed with samplers that return no full-distribution entropy)."""
+    importance_cap: Annotated[Positive | None, Only("algorithm.old_logprobs", ("score",))] = None
+    """Weigh the policy loss of a token by min(exp(score - sampler), importance_cap), log-probs of
+    the scoring pass and of the sampler; none: not at all."""
 
 
 COEFFICIENTS = {"cmae": 1.0, "mae": 1.0, "ce": 0.03}

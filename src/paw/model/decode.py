@@ -200,13 +200,17 @@ class FixedDecodeAttention(DecodeAttention):
         self._masks = {}
 
 
+def seed_key(seed: tuple[int, ...]) -> int:
+    """128 bits of randomness that a seed means, on any machine."""
+    name = ",".join(map(str, seed)).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
+
+
 def uniform_numbers(seeds: Sequence[tuple[int, ...]], count: int) -> Tensor:
     """[n, count] uniform numbers in [0, 1), each row from its seed alone, on any machine."""
     rows = np.empty((len(seeds), count), dtype=np.float32)
     for row, seed in zip(rows, seeds, strict=True):
-        name = ",".join(map(str, seed)).encode()
-        key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
-        np.random.Generator(np.random.Philox(key=key)).random(dtype=np.float32, out=row)
+        np.random.Generator(np.random.Philox(key=seed_key(seed))).random(dtype=np.float32, out=row)
     return torch.from_numpy(rows)
 
 

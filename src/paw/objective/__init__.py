@@ -34,7 +34,13 @@ from paw.objective.prediction import (
 )
 from paw.objective.reduce import segment_mean, weighted_sum
 from paw.objective.selection import num_selected, select_top_fraction
-from paw.objective.surrogate import clipped_actions, clipped_surrogate, kl_estimate, value_loss
+from paw.objective.surrogate import (
+    clipped_actions,
+    clipped_surrogate,
+    kl_estimate,
+    truncated_importance,
+    value_loss,
+)
 from paw.objective.weights import group_weights, transition_weights
 
 __all__ = [
@@ -59,6 +65,7 @@ __all__ = [
     "step_advantages",
     "token_entropy",
     "transition_weights",
+    "truncated_importance",
     "value_loss",
     "weighted_sum",
 ]

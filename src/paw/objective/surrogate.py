@@ -1,4 +1,5 @@
-"""Losses of the base algorithms per element: policy surrogate, KL estimate, value loss."""
+"""Losses of the base algorithms per element: policy surrogate and its importance weights, KL
+estimate, value loss."""
 
 import math
 
@@ -80,6 +81,35 @@ def clipped_actions(
     ratio = (constant(logprobs) - constant(old_logprobs)).exp()
     too_low, too_high = ratio < 1 - clip_low, ratio > 1 + clip_high
     return too_low & (advantages < 0) | too_high & (advantages > 0)
+
+
+def truncated_importance(logprobs: Tensor, sampler_logprobs: Tensor, cap: float) -> Tensor:
+    """Weight of each token's policy loss where another engine sampled it than the one that scored
+    it, both with the same weights.
+
+        min(exp(logprob - sampler_logprob), cap)
+
+    The expectation of loss times weight over what the sampler draws is that over the scored policy,
+    but for the cap, which bounds the variance.
+
+    Args:
+        logprobs: [...] of the sampled tokens by the scoring pass; no gradient.
+        sampler_logprobs: [...] by the sampler that drew them; no gradient.
+        cap: > 0; inf for none.
+
+    Returns:
+        [...] at least float32, in [0, cap], without gradient.
+
+    Raises:
+        ValueError: shapes differ, or cap <= 0.
+
+    Reference: Ionides 2008, "Truncated importance sampling"; for two engines: Yao et al. 2025,
+    "Your efficient RL framework secretly brings you off-policy RL training".
+    """
+    check_same_shape(logprobs=logprobs, sampler_logprobs=sampler_logprobs)
+    if not cap > 0:
+        raise ValueError(f"cap must be > 0, got {cap}")
+    return (constant(logprobs) - constant(sampler_logprobs)).exp().clamp(max=cap)
 
 
 def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

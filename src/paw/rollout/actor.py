@@ -1,5 +1,6 @@
 """A policy that can play: what the configuration says of tasks, environments, model and prompts."""
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,24 @@ from paw.rollout.fit import actions_between
 from paw.rollout.local import LocalSampler
 from paw.rollout.pool import EnvironmentPool
 from paw.rollout.sampler import Sampler
+from paw.rollout.vllm import vllm_sampler
 from paw.text.dialogue import Serializer
 from paw.types import NO_ACTION
 
 PADDED_ROWS = 0.05
 """Share of an embedding's rows that no token uses in models as they are published: up to 2.4 %."""
+
+
+def local_sampler(config: Config, policy: Policy, end_ids: Collection[int]) -> Sampler:
+    """The policy itself samples."""
+    return LocalSampler(policy, end_ids)
+
+
+SAMPLERS: dict[str, Callable[[Config, Policy, Collection[int]], Sampler]] = {
+    "local": local_sampler,
+    "vllm": vllm_sampler,
+}
+"""By `rollout.sampler`."""
 
 
 class Actor:
@@ -32,7 +46,8 @@ class Actor:
         self.config, self.policy, self.tokenizer = config, policy, tokenizer
         policy.head.forget(unknown_ids(tokenizer, policy.head.embedding.weight.shape[0]))
         self.serializer = make_serializer(config, tokenizer)
-        self.sampler: Sampler = LocalSampler(policy, self.serializer.format.end_ids)
+        end_ids = self.serializer.format.end_ids
+        self.sampler = SAMPLERS[config.rollout.sampler](config, policy, end_ids)
 
     def limits(self, temperature: float, max_turns: int | None = None) -> Limits:
         """How episodes are played."""

@@ -80,7 +80,9 @@ def settle(
     work = _work(config, learns, shards)
     length = work.length
     if rollout.conversations == 0:
-        conversations = fitting_conversations(shape, precision, work, room)
+        conversations = work.conversations  # vLLM queues what does not fit
+        if rollout.sampler == "local":
+            conversations = fitting_conversations(shape, precision, work, room)
         rollout = replace(rollout, conversations=conversations)
     if learns and optimizer.tokens_per_micro_batch == 0:
         between, seen = actions_between(config), config.paw.max_observation_tokens

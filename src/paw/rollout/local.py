@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paw.errors import UserError
 from paw.model.cache import SlotCache
 from paw.model.decode import PrefillAttention, uniform_numbers
 from paw.model.memory import PREFILL_TOKENS
 from paw.model.policy import Policy
 from paw.rollout.decoding import Decoder, RaggedDecoder, Wanted
 from paw.rollout.fixed import FixedDecoder
-from paw.rollout.sampler import SampleRequest
+from paw.rollout.sampler import SampleRequest, check_slots, response_limit
 from paw.types import SampledAction
 
 KEPT_SHARE = 0.05
@@ -96,10 +95,9 @@ class LocalSampler:
         """
         if not requests:
             return []
+        check_slots(requests)
         slots = [request.slot for request in requests]
-        if len(set(slots)) < len(slots):
-            raise ValueError("two requests of one slot in a call")
-        limits = [min(max_tokens, self._room(request, max_tokens)) for request in requests]
+        limits = [response_limit(request, self.max_length, max_tokens) for request in requests]
         # One context for the whole call, so that autocast converts each weight once.
         with self.policy.autocast():
             self._cache.place(slots)
@@ -109,19 +107,6 @@ class LocalSampler:
             uniforms = uniform_numbers([r.seed for r in requests], max(limits))
             wanted = Wanted(slots, hidden, uniforms.to(hidden.device), limits, temperature)
             return self._decoder.decode(self.policy, self._cache, wanted)
-
-    def _room(self, request: SampleRequest, max_tokens: int) -> int:
-        if not request.prompt_ids:
-            raise ValueError("an empty prompt")
-        if self.max_length is None:
-            return max_tokens
-        room = self.max_length - len(request.prompt_ids)
-        if room < 1:
-            raise UserError(
-                f"a prompt of {len(request.prompt_ids)} tokens leaves no room for a response: the "
-                f"policy reads at most {self.max_length}; lower rollout.max_prompt_tokens"
-            )
-        return room
 
     def _prefill(self, requests: Sequence[SampleRequest]) -> Tensor:
         """Compute what the cache lacks of each prompt; hidden states [n, H] of the last tokens."""

@@ -57,6 +57,32 @@ class Sampler(Protocol):
         ...
 
 
+def check_slots(requests: Sequence[SampleRequest]) -> None:
+    """Raises ValueError for two requests of one slot."""
+    if len({request.slot for request in requests}) < len(requests):
+        raise ValueError("two requests of one slot in a call")
+
+
+def response_limit(request: SampleRequest, max_length: int | None, max_tokens: int) -> int:
+    """Tokens of a response at most: `max_tokens`, or what `max_length` leaves.
+
+    Raises:
+        UserError: the prompt leaves no room within `max_length`.
+        ValueError: an empty prompt.
+    """
+    if not request.prompt_ids:
+        raise ValueError("an empty prompt")
+    if max_length is None:
+        return max_tokens
+    room = max_length - len(request.prompt_ids)
+    if room < 1:
+        raise UserError(
+            f"a prompt of {len(request.prompt_ids)} tokens leaves no room for a response: the "
+            f"policy reads at most {max_length}; lower rollout.max_prompt_tokens"
+        )
+    return min(max_tokens, room)
+
+
 def check_entropy(sampler: Sampler, old_logprobs: str, entropy: str) -> None:
     """Does the sampler return what the update is to be judged by?
 

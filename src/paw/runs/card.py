@@ -5,7 +5,7 @@ policy go on with its own settings. A card may hold any key. What a checkpoint's
 
     [env]        name, and the environment's options that are no place on one machine
     [model]      lora_rank, share_prefixes
-    [rollout]    everything but who samples and how many workers
+    [rollout]    everything but who samples, how many side by side, and how many workers
     [algorithm]  everything
     [paw]        everything; the coefficient where it is not the loss's own
     [optimizer]  everything but the memory that one pass may take
@@ -33,7 +33,7 @@ ALONE: dict[str, tuple[str, ...]] = {
 """Tables of which a card keeps these keys alone."""
 
 ALL_BUT: dict[str, tuple[str, ...]] = {
-    "rollout": ("conversations", "workers", "step_seconds"),
+    "rollout": ("conversations", "sampler", "vllm_memory", "workers", "step_seconds"),
     "algorithm": (),
     "paw": (),
     "optimizer": ("tokens_per_micro_batch",),

@@ -17,6 +17,12 @@ MEANINGS = {
     ),
     "rollout/failures": "trajectories whose environment failed",
     "rollout/restarts": "environment workers replaced since the start of the process",
+    "sampler/logprob_difference_mean": (
+        "absolute difference between the sampler's log-prob of an action token and that of the "
+        'scoring pass, mean; with `algorithm.old_logprobs = "score"`'
+    ),
+    "sampler/logprob_difference_max": "the largest of an update",
+    "sampler/logprob_difference_fraction": "share of action tokens where it is above 0.1 nats",
     "policy/loss": (
         "policy loss (with the KL loss), summed over the update with its weights; with "
         "`optimizer.epochs` mean over the passes"

@@ -35,6 +35,7 @@ from paw.train.diagnostics import before_learning, drift
 from paw.train.judge import judge
 from paw.train.learner import NonFinite
 from paw.train.metrics import learning_metrics, rollout_metrics, selection_overlap
+from paw.train.mismatch import mismatch
 from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
@@ -165,6 +166,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         "wm/selection_overlap": selection_overlap(
             scores, columns.candidates, config.paw.selection_fraction
         ),
+        **mismatch(scores),
         **session.counts(len(rows)),
         **diagnosed,
     }

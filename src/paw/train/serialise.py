@@ -50,6 +50,7 @@ class _Lists:
         self.value_targets = None if targets is None else targets.tolist()
         self.values = None if values is None else values.tolist()
         self.logprobs, self.ref_logprobs = scores.logprobs, scores.ref_logprobs
+        self.importance = scores.importance
 
 
 def _base_sample(row: Row, columns: _Lists) -> TrainingSample:
@@ -58,6 +59,8 @@ def _base_sample(row: Row, columns: _Lists) -> TrainingSample:
     weights, advantages, old, ref = ([0.0] * length for _ in range(4))
     for i, start, end in zip(row.transitions, row.action_starts, row.action_ends, strict=True):
         weights[start:end] = [columns.action_weights[i]] * (end - start)
+        if columns.importance is not None:
+            weights[start:end] = [columns.action_weights[i] * w for w in columns.importance[i]]
         advantages[start:end] = [columns.advantages[i]] * (end - start)
         old[start:end] = columns.logprobs[i]
         if columns.ref_logprobs is not None:

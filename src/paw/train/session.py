@@ -45,6 +45,7 @@ from paw.train.checkpoint import explain_broken, restore
 from paw.train.judge import Rules
 from paw.train.learner import Learner
 from paw.train.losses import choose_losses
+from paw.train.mismatch import Score, against_sampler
 from paw.train.score import Scorer
 from paw.types import Group, Task
 
@@ -62,7 +63,7 @@ class Session:
     actor: Actor
     source: TaskSource
     environments: EnvironmentPool
-    scorer: Scorer
+    scorer: Score
     rules: Rules
     first_update: int
     """Updates already made."""
@@ -180,6 +181,15 @@ def _begin(
     actor.sampler.load(player, first)
     earlier = run.rewind(first)
     run.track()
+    scorer = Scorer(
+        player,
+        critic,
+        reference,
+        scores_actions=algorithm.old_logprobs == "score",
+        full_entropy=config.paw.entropy == "full",
+        max_tokens=learner.limit.tokens,
+        ranks=ranks,
+    )
     return Session(
         run=run,
         tokenizer=actor.tokenizer,
@@ -189,15 +199,7 @@ def _begin(
         actor=actor,
         source=source,
         environments=open_pool(config),
-        scorer=Scorer(
-            player,
-            critic,
-            reference,
-            scores_actions=algorithm.old_logprobs == "score",
-            full_entropy=config.paw.entropy == "full",
-            max_tokens=learner.limit.tokens,
-            ranks=ranks,
-        ),
+        scorer=against_sampler(scorer, algorithm),
         rules=Rules(algorithm, matched(config.paw), source.max_return, config.run.updates),
         first_update=first,
         earlier=earlier,
