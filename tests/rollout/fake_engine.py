@@ -20,6 +20,8 @@ def copy_of(policy: Policy) -> Policy:
     own.model = copy.deepcopy(policy.model)
     own.head = type(policy.head)(own.model.get_output_embeddings())
     own.head.unknown = policy.head.unknown
+    own.core = type(policy.core)(own.model, own.head)
+    own.passes = type(policy.passes)()
     return own
 
 

@@ -139,7 +139,7 @@ def test_weights_are_handed_over_before_the_first_sample_and_after_each_update(p
     assert made.told[6:] == ["wake", "take", "sleep"]
     for name, tensor in policy.model.state_dict().items():
         assert torch.equal(made.own.model.state_dict()[name], tensor)
-    assert (policy.num_forwards, policy.num_rows) == (0, 0)
+    assert (policy.passes.forwards, policy.passes.rows) == (0, 0)
     with pytest.raises(ValueError, match="version 0 after those of 1"):
         sampler.load(policy, 0)
 

@@ -249,12 +249,10 @@ def _fixed_rows(ids: Sequence[int], length: int) -> list[list[int]]:
 
 def _learners(policy: Policy, rows: Sequence[Sequence[int]]) -> list[float]:
     """The policy's log-probs of all tokens but the first of each row."""
-    counted = policy.num_forwards, policy.num_rows  # these passes are neither scoring nor learning
     asked = [SpanRow(row, [(1, len(row))]) for row in rows]
-    found = score_spans(policy, asked, NUM_ROWS * ROW_TOKENS, share=False)
-    logprobs = [x for spans in found for span in spans for x in span.logprobs]
-    policy.num_forwards, policy.num_rows = counted
-    return logprobs
+    with policy.passes.uncounted():  # neither scoring nor learning
+        found = list(score_spans(policy, asked, NUM_ROWS * ROW_TOKENS, share=False))
+    return [x for spans in found for span in spans for x in span.logprobs]
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:
