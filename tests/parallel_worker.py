@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from paw.cli import main
-from paw.commands.arguments import configuration
+from paw.commands import arguments
 from paw.train.loop import train
 from paw.train.parallel import Replicas, Shards
 
@@ -22,9 +22,10 @@ def play(environ: dict[str, str], said: Path, work: list) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     torch.set_num_threads(1)
+    arguments.FOLLOW_SECONDS = 0.2  # no torchrun is there to end who waits
     if isinstance(work[0], str):
         sys.exit(main(work))
     for mode, flags in work:
         ranks = MODES[mode]()
-        train(configuration([], flags), ranks=ranks)
+        train(arguments.configuration([], flags), ranks=ranks)
     ranks.close()

@@ -243,6 +243,7 @@ def test_what_a_run_that_goes_on_may_change():
         "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
         "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "run.threads",
         "rollout.workers", "rollout.step_seconds", "rollout.vllm_memory", "eval.every",
+            "parallel.mode",
         "eval.episodes",
     }  # fmt: skip
     assert "imitate.steps" in CHANGEABLE

@@ -295,6 +295,7 @@ def test_a_container_says_in_a_line_what_it_cannot_serve(words: str, why: str):
     assert (done.returncode, done.stderr) == (1, f"PAW_SERVE_ENV={words!r}: {why}\n")
 
 
+@pytest.mark.slow
 def test_a_container_serves_as_the_command_does():
     dockerfile = (PACKAGE / "server" / "Dockerfile").read_text()
     command = json.loads(dockerfile.partition("\nCMD ")[2])

@@ -34,6 +34,7 @@ def everything(server: ForkServer, policy: Path, tmp_path_factory: pytest.TempPa
         "run__diagnostics_every": 1,
         "algorithm__name": "ppo",
         "algorithm__kl_coefficient": 0.1,
+        "algorithm__old_logprobs": "score",
         "eval__every": 1,
     }
     finished = server.run(["train", *flags(policy, folder / "run", **settings)])

@@ -31,6 +31,7 @@ EXTRAS = {
     "gguf": "model.path = FILE.gguf",
     "search": "Parquet files of search_qa",
     "trl": "paw.integrations.trl: TRL's trainer",
+    "vllm": "rollout.sampler = vllm",
     "openenv": "paw serve-env, and env.name = openenv:URL",
     "gymnasium": "env.name = gymnasium:ID",
     "track": "run.track",
