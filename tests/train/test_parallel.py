@@ -3,12 +3,14 @@
 In float64, where sums in another order differ by 1e-16: what follows from it is held to 1e-12.
 """
 
+import functools
 import itertools
 import json
 import multiprocessing
 import random
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,19 @@ RUNS = {
     "few": {"rollout.context": "append", "rollout.groups": 1, "rollout.group_size": 2,
             "paw.selection_fraction": 0.1},
     "kills": {"run.updates": 12, "run.checkpoint_every": 1},
+    "fp32": {"model.dtype": "float32"},
+    "bf16": {"model.dtype": "bfloat16"},
     "baseline": {"paw.enabled": False},
     "silent": {"paw.coefficient": 0.0},
 }  # fmt: skip
-COMPARED = tuple(name for name in RUNS if name != "kills")
-SIZES = {2: COMPARED, 4: ("few", "ppo")}
-PAIRS = [(n, mode, name) for n in SIZES for mode in ("replicate", "shard") for name in SIZES[n]]
+NARROW = ("fp32", "bf16")
+COMPARED = tuple(name for name in RUNS if name not in ("kills", *NARROW))
+MODES = ("replicate", "shard")
+PAIRS = [(2, "replicate", name) for name in ("grpo", "ppo", "few")]
+PAIRS += [(2, "shard", name) for name in ("grpo", "gigpo", "ppo", "lora", "few")]
+PAIRS += [(2, "shard", name) for name in ("baseline", "silent")] + [(4, "shard", "few")]
+MORE = [(n, m, name) for n in (2, 4) for m in MODES for name in COMPARED]
+MORE = [one for one in MORE if one not in PAIRS]
 
 
 def flags(name: str, directory: Path) -> list[str]:
@@ -102,20 +111,34 @@ def finish(ranks: Ranks) -> tuple[list[int], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run by one process."""
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A run by one process, by its name."""
     folder = tmp_path_factory.mktemp("alone")
-    for name in COMPARED:
+
+    @functools.cache
+    def run(name: str) -> Path:
         train(configuration([], flags(name, folder / name)))
-    return folder
+        return folder / name
+
+    return run
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run by several."""
+    """The pairs, by several."""
     folder = tmp_path_factory.mktemp("together")
-    for size in SIZES:
-        wanted = [(mode, name) for n, mode, name in PAIRS if n == size]
+    return play_all(folder, [*PAIRS, *((2, "shard", name) for name in NARROW)])
+
+
+@pytest.fixture(scope="module")
+def all_together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The others."""
+    return play_all(tmp_path_factory.mktemp("all-together"), MORE)
+
+
+def play_all(folder: Path, pairs: list[tuple[int, str, str]]) -> Path:
+    for size in (2, 4):
+        wanted = [(mode, name) for n, mode, name in pairs if n == size]
         runs = [(mode, flags(name, folder / f"{size}-{mode}-{name}")) for mode, name in wanted]
         codes, said = finish(launch(size, folder, runs))
         assert codes == [0] * size, "\n".join(said)
@@ -143,9 +166,18 @@ def assert_same_metrics(run: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("size, mode, name", PAIRS)
-def test_ranks_together_are_one_process(alone: Path, together: Path, size, mode, name):
+def test_ranks_together_are_one_process(alone, together: Path, size, mode, name):
+    assert_same_run(together / f"{size}-{mode}-{name}", alone(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size, mode, name", MORE)
+def test_so_they_are_in_every_combination(alone, all_together: Path, size, mode, name):
+    assert_same_run(all_together / f"{size}-{mode}-{name}", alone(name))
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
     """Weights, metrics (gradient norms among them) and every transition's judgement."""
-    ours, theirs = together / f"{size}-{mode}-{name}", alone / name
     found, wanted = weights(ours), weights(theirs)
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
@@ -158,9 +190,23 @@ def test_ranks_together_are_one_process(alone: Path, together: Path, size, mode,
             assert [t.response for t in trajectory.turns] == [t.response for t in other.turns]
 
 
-@pytest.mark.parametrize("mode", ["replicate", "shard"])
-def test_weight_0_is_the_baseline_to_the_bit(together: Path, mode: str):
-    one, other = (weights(together / f"2-{mode}-{name}") for name in ("silent", "baseline"))
+def test_narrow_weights_are_sharded_too(alone, together: Path):
+    """fp32 adds gradients up another way than float64; bf16 has its fp32 masters in the shards."""
+    first, other = (metrics(run)[0] for run in (together / "2-shard-fp32", alone("fp32")))
+    assert first["tokens/sampled"] == other["tokens/sampled"]
+    for name in ("policy/gradient_norm", "wm/loss"):
+        assert first[name] == pytest.approx(other[name], rel=1e-3)
+    run = together / "2-shard-bf16"
+    found = weights(run)
+    assert {value.dtype for value in found.values()} == {torch.bfloat16}
+    state = torch.load(run / "checkpoints/update-000003/trainer.pt", weights_only=True)
+    assert len(state["optimizer"]["masters"]) == len(found)
+    assert {place["dtype"] for place in state["optimizer"]["masters"]} == {"float32"}
+    assert all(0 < row["policy/gradient_norm"] < 100 for row in metrics(run))
+
+
+def test_weight_0_is_the_baseline_to_the_bit(together: Path):
+    one, other = (weights(together / f"2-shard-{name}") for name in ("silent", "baseline"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -199,7 +245,7 @@ def measured(run: Path) -> int:
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_change_nothing(tmp_path: Path, kills: int):
     """Of ranks in changing number and mode, at moments by chance."""
     order, run = random.Random(0), tmp_path / "killed"
@@ -217,10 +263,10 @@ def test_kills_change_nothing(tmp_path: Path, kills: int):
 
 
 def test_a_checkpoint_of_four_ranks_is_an_ordinary_model(together: Path):
-    """Read by transformers, with the tokenizer beside it; PPO's has its critic in the shards."""
+    """Read by transformers, with the tokenizer beside it."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = together / "4-shard-ppo" / "checkpoints" / "update-000003"
+    place = together / "4-shard-few" / "checkpoints" / "update-000003"
     model = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
     assert model.dtype == torch.float64 and len(AutoTokenizer.from_pretrained(place)) > 2
     assert {file.name for file in (place / "trainer").iterdir()} >= {"__3_0.distcp"}

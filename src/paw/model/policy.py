@@ -34,6 +34,9 @@ from paw.model.packing import (
 from paw.model.positions import positions_of
 from paw.model.probe import PackingProbe, ProbeAttention, without_noise
 
+FILE_SIZE = "1GB"
+"""Of a model's files: each is put together in the host's memory."""
+
 
 @dataclass(slots=True)
 class Passes:
@@ -304,7 +307,7 @@ def save_model(
     # transformers loads settings of `generate` that do not fit together, and refuses to save them.
     model.generation_config = type(settings)()
     try:
-        model.save_pretrained(directory, state_dict=state_dict)
+        model.save_pretrained(directory, state_dict=state_dict, max_shard_size=FILE_SIZE)
     finally:
         model.generation_config = settings
     file = Path(directory) / "generation_config.json"
