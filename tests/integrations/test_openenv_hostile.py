@@ -78,6 +78,7 @@ REFUSED = {
 @pytest.fixture
 def app():
     RELEASE.clear()
+    OPEN.clear()  # of servers that other tests stopped while a game hung
     return application(
         {"train": Rooms()}, Limits(max_sessions=80, idle_seconds=60, step_seconds=0.5)
     )
@@ -88,7 +89,9 @@ def url(app):
     with running(app) as url:
         yield url
         RELEASE.set()
-        wait_for(lambda: app.num_sessions == 0 and app._stage.num_hanging == 0 and not OPEN)
+        wait_for(lambda: app.num_sessions == 0)
+        wait_for(lambda: app._stage.num_hanging == 0)
+        wait_for(lambda: not OPEN)
 
 
 def dial(url: str, **options):
