@@ -540,10 +540,8 @@ class Breaks:
         pass
 
 
-def test_a_failing_environment_is_a_failed_trajectory(tmp_path):
-    """One of eight: TRL leaves it out of its group, lambda does too, and nothing of it is
-    predicted."""
-    factory, dataset = short(environment("household"))
+def one_breaks(factory):
+    """The first environment that is opened is one that `Breaks`."""
     opened = []
 
     class Source(type(factory.source)):
@@ -553,6 +551,13 @@ def test_a_failing_environment_is_a_failed_trajectory(tmp_path):
             return Breaks(inner) if len(opened) == 1 else inner
 
     factory.source = Source()
+
+
+def test_a_failing_environment_is_a_failed_trajectory(tmp_path):
+    """One of eight: TRL leaves it out of its group, lambda does too, and nothing of it is
+    predicted."""
+    factory, dataset = short(environment("household"))
+    one_breaks(factory)
     trainer = make(
         tmp_path,
         env=(factory, dataset),

@@ -12,9 +12,9 @@ from test_trl import (
     COMMANDS,
     HOUSEHOLD,
     TOKENIZER,
-    Breaks,
     environment,
     make,
+    one_breaks,
     read,
     scripted_rollout,
     short,
@@ -99,15 +99,7 @@ def test_lambda_reads_the_environments_reward_where_r_max_is_its_own(
 def test_a_failed_environment_is_left_out_whatever_else_rewards_it(tmp_path):
     """One of eight breaks at its second command. With `paw.max_return` lambda reads all rewards."""
     factory, dataset = short(environment("household"))
-    opened = []
-
-    class Source(type(factory.source)):
-        def open(self, task, seed=0):
-            opened.append(task)
-            inner = super().open(task, seed)
-            return Breaks(inner) if len(opened) == 1 else inner
-
-    factory.source = Source()
+    one_breaks(factory)
     trainer = make(
         tmp_path,
         env=(factory, dataset),

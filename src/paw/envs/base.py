@@ -156,6 +156,13 @@ def number(what: str, value: Any) -> float:
     return found
 
 
+def flag(what: str, value: Any) -> bool:
+    """A bool, also NumPy's. Raises TypeError for anything else."""
+    if isinstance(value, str) or value not in (True, False):
+        raise TypeError(f"{what} is {value!r:.50}, not a bool")
+    return bool(value)
+
+
 def reaches(return_: float, max_return: float) -> bool:
     """Is it the largest attainable return, or as good as that? Ten rewards of 0.1 sum to
     0.9999999999999999."""

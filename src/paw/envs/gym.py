@@ -21,6 +21,7 @@ from paw.envs.base import (
     StepResult,
     TaskSource,
     checked_max_return,
+    flag,
     number,
     reaches,
 )
@@ -129,7 +130,7 @@ class GymEnvironment(Episode):
         success = truth(info.get("success"))
         if success is None:
             success = reaches(self._return, self.max_return)
-        ended = _flag("terminated", terminated) or _flag("truncated", truncated)
+        ended = flag("terminated", terminated) or flag("truncated", truncated)
         plain = {k: v for k, v in info.items() if isinstance(v, (str, int, float, bool))}
         return StepResult(
             observation=observation,
@@ -176,12 +177,6 @@ def _observation(text: Any, info: Mapping[str, Any]) -> Observation:
         if not isinstance(command, str):
             raise TypeError(f"info['admissible_commands'] holds {command!r:.50}, which is no text")
     return Observation(text, commands)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if isinstance(value, str) or value not in (True, False):
-        raise TypeError(f"{name} is {value!r:.50}, not a bool")
-    return bool(value)
 
 
 def truth(value: Any) -> bool | None:

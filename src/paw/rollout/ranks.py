@@ -26,14 +26,12 @@ class Ranks:
         rank: its number; rank 0 leads: it owns the run directory and speaks.
         size: how many there are.
         on_machine: of them on this machine.
-        sharded: it has a part of what is trained.
-        may_retry: a pass that has run out of memory may be made again by this rank alone.
+        sharded: it has a part of what is trained; its passes wait for the others'.
     """
 
     rank = 0
     size = 1
     on_machine = 1
-    may_retry = True
     sharded = False
 
     @property

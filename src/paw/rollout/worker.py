@@ -29,6 +29,7 @@ from paw.envs.base import (
     StepResult,
     TaskSource,
     checked_max_return,
+    flag,
     number,
 )
 from paw.errors import UserError
@@ -181,15 +182,12 @@ def _checked_result(result: StepResult) -> StepResult:
     if not isinstance(result.info, Mapping):
         raise TypeError(f"info is a {type(result.info).__name__}, not a Mapping")
     _ = result.score
-    flags = {name: getattr(result, name) for name in ("terminated", "truncated", "valid")}
+    given = {name: getattr(result, name) for name in ("terminated", "truncated", "valid")}
     if result.success is not None:
-        flags["success"] = result.success
-    for name, flag in flags.items():
-        if isinstance(flag, str) or flag not in (True, False):
-            raise TypeError(f"{name} is {flag!r:.50}, not a bool")
-    if type(result.reward) in (float, int) and all(type(flag) is bool for flag in flags.values()):
+        given["success"] = result.success
+    plain: dict[str, Any] = {name: flag(name, value) for name, value in given.items()}
+    if type(result.reward) in (float, int) and all(type(x) is bool for x in given.values()):
         return result
-    plain: dict[str, Any] = {name: bool(flag) for name, flag in flags.items()}
     return replace(result, reward=reward, **plain)
 
 

@@ -32,6 +32,8 @@ def _transitions(sample: TrainingSample) -> list[int]:
     """The transition of each target token: that of the action before it. Earlier actions of a row
     that only predicts are no targets' own."""
     tokens = [p for p, weight in enumerate(sample.target_weights) if weight]
+    if not tokens:
+        return []
     if sample.predicts_only:
         return [sample.transitions[0]] * len(tokens)
     actions = [role == Role.ACTION for role in (Role.CONTEXT, *sample.roles)]

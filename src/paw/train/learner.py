@@ -196,7 +196,7 @@ class Learner:
             for optimizer in filter(None, (self.optimizer, self.critic_optimizer)):
                 optimizer.zero_grad()
 
-        return with_less_memory(gradients, self.limit, undo, may_retry=self.ranks.may_retry)
+        return with_less_memory(gradients, self.limit, undo, may_retry=not self.ranks.sharded)
 
     def _batches(self, samples: Sequence[TrainingSample]) -> Iterator[list[TrainingSample]]:
         """This rank's micro-batches."""

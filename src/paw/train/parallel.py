@@ -113,7 +113,6 @@ class Replicas(Ranks):
 class Shards(Replicas):
     """Ranks with a part of the policy each."""
 
-    may_retry = False
     sharded = True
 
     _policy: Policy
@@ -193,21 +192,20 @@ def join(config: Config) -> Ranks:
     """The ranks of a run, `parallel.mode` of it: this process waits for the others.
 
     Raises:
-        UserError: more processes than GPUs, or a rank that never came.
+        UserError: more processes than GPUs.
     """
-    mode = config.parallel.mode
-    if mode == "auto":
-        mode = "replicate" if _fits(config) else "shard"
-    return Replicas() if mode == "replicate" else Shards()
+    ranks, mode = Replicas(), config.parallel.mode
+    if mode == "auto":  # by rank 0: what is free differs from one to the other
+        mode = ranks.agreed("replicate" if _fits(config, ranks.on_machine) else "shard")
+    return ranks if mode == "replicate" else Shards()
 
 
-def _fits(config: Config) -> bool:
+def _fits(config: Config, on_machine: int) -> bool:
     """Is there room for all of what is trained, on the device as it is now?"""
     shape = read_shape(resolve_model(config.model.path))
     if shape is None:
         return True
-    machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    room = usable_bytes(device_of(config.model.device), machine)
+    room = usable_bytes(device_of(config.model.device), on_machine)
     return standing_bytes(config, shape) <= room
 
 

@@ -57,9 +57,6 @@ class Session:
     run: Run
     tokenizer: PreTrainedTokenizerBase
     learner: Learner
-    player: Policy
-    """What plays and scores; the learner's own, unless that is sharded"""
-    ranks: Ranks
     actor: Actor
     source: TaskSource
     environments: EnvironmentPool
@@ -71,6 +68,16 @@ class Session:
     """Their metrics."""
     say: Say = lambda text: None
     """Shows lines to a person."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of the run."""
+        return self.learner.ranks
+
+    @property
+    def player(self) -> Policy:
+        """What plays and scores; the learner's own, unless that is sharded."""
+        return self.ranks.whole(self.learner.policy)
 
     def tasks(self, update: int) -> list[Task]:
         """The task instances of one update: a fresh permutation of the split in each epoch."""
@@ -194,8 +201,6 @@ def _begin(
         run=run,
         tokenizer=actor.tokenizer,
         learner=learner,
-        player=player,
-        ranks=ranks,
         actor=actor,
         source=source,
         environments=open_pool(config),
