@@ -131,13 +131,14 @@ class LocalSampler:
             ends = np.cumsum([stop - start for _, start, stop in blocks]) - 1
             last.append(hidden[torch.from_numpy(ends).to(hidden.device)])
 
+        sources, others = [], []
         for leader, members in zip(leaders, equal.values(), strict=True):
-            source = requests[leader].slot
-            tokens[source] = list(requests[leader].prompt_ids)
-            others = [i for i in members if i != leader]
-            if others:
-                start = min(reused[i] for i in others)
-                self._cache.copy(source, [requests[i].slot for i in others], start)
+            tokens[requests[leader].slot] = list(requests[leader].prompt_ids)
+            others += [i for i in members if i != leader]
+            sources += [requests[leader].slot] * (len(members) - 1)
+        if others:
+            targets = [requests[i].slot for i in others]
+            self._cache.copy(sources, targets, min(reused[i] for i in others))
         place = {prompt: k for k, prompt in enumerate(equal)}
         return torch.cat(last)[[place[request.prompt_ids] for request in requests]]
 
