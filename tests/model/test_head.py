@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paw.model.head import TokenLogprobs, chunk_size, token_logprobs
+from paw.model.head import TokenLogprobs, chunk_size, token_logprobs, token_scores
 
 
 def reference(hidden, weight, targets, bias=None):
@@ -146,24 +146,55 @@ def test_bf16_reduces_in_fp32():
     assert error < 2**-7
 
 
+def test_bf16_gradients_are_those_of_the_rounded_logits():
+    # p - onehot, its product and the scaling by the incoming gradient are rounded to 2^-8 each, so
+    # the sum is off by less than 2^-6 of its terms' sizes. Row 0 is sure of its target, where p
+    # alone would round to 1 and the target's part of the gradient to 0; id 5 has probability 0.
+    hidden, weight, targets, _ = random_case(40, 8, 30)
+    hidden, weight = (x.detach().bfloat16().requires_grad_() for x in (hidden, weight))
+    unknown = torch.tensor([5])
+    targets[targets == 5] = 4
+    with torch.no_grad():
+        targets[0] = weight.float().norm(dim=1).argmax()  # w w' is largest for w' = w
+        hidden[0] = weight[targets[0]]
+    scale = torch.logspace(-8, 0, 40)
+    logprobs, entropy, is_top = token_scores(hidden, weight, targets, unknown=unknown, chunk=7)
+    ours = torch.autograd.grad(logprobs, (hidden, weight), scale)
+
+    logits = (hidden @ weight.T).float().index_fill(1, unknown, -torch.inf)
+    p = logits.softmax(-1)
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1)[range(40), targets])
+    torch.testing.assert_close(entropy, torch.special.entr(p).sum(-1))
+    assert torch.equal(is_top, logits[range(40), targets] == logits.amax(-1)) and is_top[0]
+    assert 1e-6 < 1 - p[0, targets[0]] < 2**-9
+    errors = torch.nn.functional.one_hot(targets, 30) - p
+    errors[0, targets[0]] = -torch.expm1(logits.log_softmax(-1)[0, targets[0]])
+    errors *= scale[:, None]
+    expected = errors @ weight.float(), errors.T @ hidden.float()
+    sizes = errors.abs() @ weight.float().abs(), errors.abs().T @ hidden.float().abs()
+    for got, right, size in zip(ours, expected, sizes, strict=True):
+        assert ((got.float() - right).abs() <= 2**-6 * size).all()
+
+
 class _LargestTensor(TorchDispatchMode):
-    numel = 0
+    num_bytes = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, torch.Tensor):
-                self.numel = max(self.numel, tensor.numel())
+                self.num_bytes = max(self.num_bytes, tensor.nbytes)
         return out
 
 
-def test_never_holds_positions_times_vocabulary():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_never_holds_positions_times_vocabulary(dtype):
     positions, size, vocab, chunk = 64, 4, 200, 8
-    hidden, weight, targets, _ = random_case(positions, size, vocab)
+    hidden, weight, targets, _ = random_case(positions, size, vocab, dtype)
     with _LargestTensor() as largest:
         logprobs, _ = token_logprobs(hidden, weight, targets, chunk=chunk)
         logprobs.sum().backward()
-    assert largest.numel == chunk * vocab
+    assert largest.num_bytes == 4 * chunk * vocab
 
 
 def test_chunks_fit_a_cpus_cache_where_the_vocabulary_lets_them():

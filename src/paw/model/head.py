@@ -126,6 +126,33 @@ def _without(logits: Tensor, unknown: Tensor | None) -> Tensor:
     return logits.index_fill_(1, unknown, torch.finfo(logits.dtype).min)
 
 
+def _is_narrow(hidden: Tensor, bias: Tensor | None) -> bool:
+    """Softmax reads logits of a narrow dtype as they are and computes in fp32: half the bytes, and
+    bytes are what a GPU waits for here. A bias would be rounded with them."""
+    return hidden.dtype.itemsize < 4 and bias is None
+
+
+def _statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """Of each row of wide logits: log-prob of its target, entropy, log-normaliser, is the target
+    on top."""
+    # log-sum-exp by hand: its exponentials serve the entropy too.
+    top = logits.amax(-1)
+    masses = (logits - top[:, None]).exp_()
+    mass = masses.sum(-1)
+    lse = mass.log() + top
+    chosen = logits.gather(1, targets[:, None]).squeeze(1)
+    entropy = lse - torch.linalg.vecdot(masses, logits) / mass
+    return chosen - lse, entropy, lse, chosen == top
+
+
+def _narrow_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """The same of narrow logits."""
+    logprobs = logits.log_softmax(-1, dtype=torch.float32)
+    chosen, logprob = (x.gather(1, targets[:, None]).squeeze(1) for x in (logits, logprobs))
+    entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
+    return logprob, entropy, chosen - logprob, chosen == logits.amax(-1)
+
+
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, bias, unknown, chunk):
@@ -135,19 +162,16 @@ class _TokenLogprobs(torch.autograd.Function):
         entropy = torch.empty_like(logprobs)
         log_normaliser = torch.empty_like(logprobs)
         is_top = torch.empty_like(logprobs, dtype=torch.bool)
+        columns = logprobs, entropy, log_normaliser, is_top
         for i in range(0, len(hidden), chunk):
             rows = slice(i, i + chunk)
-            logits = _logits(hidden[rows], narrow, bias, unknown)
-            # log-sum-exp by hand: its exponentials serve the entropy too.
-            top = logits.amax(-1)
-            masses = (logits - top[:, None]).exp_()
-            mass = masses.sum(-1)
-            lse = mass.log() + top
-            log_normaliser[rows] = lse
-            chosen = logits.gather(1, targets[rows, None]).squeeze(1)
-            is_top[rows] = chosen == top
-            logprobs[rows] = chosen - lse
-            entropy[rows] = lse - torch.linalg.vecdot(masses, logits) / mass
+            if _is_narrow(hidden, bias):
+                logits = _without(hidden[rows] @ narrow.T, unknown)
+                found = _narrow_statistics(logits, targets[rows])
+            else:
+                found = _statistics(_logits(hidden[rows], narrow, bias, unknown), targets[rows])
+            for column, values in zip(columns, found, strict=True):
+                column[rows] = values
         ctx.save_for_backward(hidden, weight, targets, bias, unknown, log_normaliser)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy, is_top)
@@ -168,16 +192,28 @@ class _TokenLogprobs(torch.autograd.Function):
         wide = log_normaliser.dtype
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
-        for rows in grad_logprobs.nonzero().squeeze(1).split(ctx.chunk):
-            h, g = hidden[rows], grad_logprobs[rows]
-            grad_logits = _logits(h, narrow, bias, unknown)
-            grad_logits.sub_(log_normaliser[rows, None]).exp_()
-            grad_logits.mul_(-g[:, None]).scatter_add_(1, targets[rows, None], g[:, None])
-            if grad_bias is not None:
-                grad_bias += grad_logits.sum(0)
-            grad_logits = grad_logits.to(hidden.dtype)
+        chunk = ctx.chunk * wide.itemsize // hidden.dtype.itemsize  # of as many bytes
+        for rows in grad_logprobs.nonzero().squeeze(1).split(chunk):
+            h, g, chosen = hidden[rows], grad_logprobs[rows, None], targets[rows, None]
+            lse = log_normaliser[rows, None]
+            if _is_narrow(hidden, bias):
+                # d logprob / d logits = onehot - p. `g` scales rows of H instead of V numbers, and
+                # 1 - p of the target comes from its log: p itself is rounded.
+                logits = _without(h @ narrow.T, unknown)
+                grad_logits = logits.softmax(-1)
+                errors = torch.expm1(logits.gather(1, chosen) - lse)
+                grad_logits.scatter_(1, chosen, errors.to(grad_logits.dtype))
+                scale, h = -g, (h * -g).to(h.dtype)
+            else:
+                grad_logits = _logits(h, narrow, bias, unknown)
+                grad_logits.sub_(lse).exp_()
+                grad_logits.mul_(-g).scatter_add_(1, chosen, g)
+                if grad_bias is not None:
+                    grad_bias += grad_logits.sum(0)
+                grad_logits, scale = grad_logits.to(hidden.dtype), None
             if grad_hidden is not None:
-                grad_hidden[rows] = grad_logits @ narrow
+                of_rows = grad_logits @ narrow
+                grad_hidden[rows] = of_rows if scale is None else of_rows.mul_(scale)
             if grad_weight is not None:
                 if grad_weight.dtype == h.dtype:
                     grad_weight.addmm_(grad_logits.T, h)
