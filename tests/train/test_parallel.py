@@ -7,8 +7,10 @@ import functools
 import itertools
 import json
 import multiprocessing
+import os
 import random
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -46,7 +49,7 @@ RUNS = {
     # Two rows of conversations and one transition that is selected: none for most ranks.
     "few": {"rollout.context": "append", "rollout.groups": 1, "rollout.group_size": 2,
             "paw.selection_fraction": 0.1},
-    "kills": {"run.updates": 12, "run.checkpoint_every": 1},
+    "kills": {"run.checkpoint_every": 1},
     "fp32": {"model.dtype": "float32"},
     "bf16": {"model.dtype": "bfloat16"},
     "baseline": {"paw.enabled": False},
@@ -62,8 +65,8 @@ MORE = [(n, m, name) for n in (2, 4) for m in MODES for name in COMPARED]
 MORE = [one for one in MORE if one not in PAIRS]
 
 
-def flags(name: str, directory: Path) -> list[str]:
-    keys = BASE | RUNS[name] | {"run.directory": directory}
+def flags(name: str, directory: Path, **more: int) -> list[str]:
+    keys = BASE | RUNS[name] | {"run.directory": directory} | more
     return [
         x
         for key, value in keys.items()
@@ -125,9 +128,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pairs, by several."""
-    folder = tmp_path_factory.mktemp("together")
-    return play_all(folder, [*PAIRS, *((2, "shard", name) for name in NARROW)])
+    """The pairs, by several: once, whatever the number of pytest's own processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "together"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            work = Path(tempfile.mkdtemp(dir=folder.parent))
+            play_all(work, [*PAIRS, *((2, "shard", name) for name in NARROW)])
+            work.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +219,11 @@ def test_weight_0_is_the_baseline_to_the_bit(together: Path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def kill_one(size: int, mode: str, run: Path, order: random.Random) -> bool:
-    """Go on with `run` as `size` ranks, one of which is killed at a moment by chance: as it begins
-    or after its first update. Was it, before the run was through?"""
+def kill_one(size: int, mode: str, run: Path, total: int, order: random.Random) -> bool:
+    """Go on with `run`, of `total` updates, as `size` ranks, one of which is killed at a moment by
+    chance: as it begins or after its first update. Was it, before the run was through?"""
     before, began, opened = measured(run), time.time(), run / "environment.json"
-    words = ["train", *flags("kills", run), "--parallel.mode", mode]
+    words = ["train", *kills(run, total), "--parallel.mode", mode]
     ranks = launch(size, run.parent, words)
     updates, pause = before + order.randint(0, 1), order.uniform(0, 2)
 
@@ -230,7 +239,7 @@ def kill_one(size: int, mode: str, run: Path, order: random.Random) -> bool:
     ranks[victim][0].kill()
     codes, said = finish(ranks)
     codes.pop(victim)
-    if not alive or (measured(run) == 12 and not any(codes)):
+    if not alive or (measured(run) == total and not any(codes)):
         assert not any(codes), said
         return False
     said.pop(victim)
@@ -245,18 +254,22 @@ def measured(run: Path) -> int:
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_change_nothing(tmp_path: Path, kills: int):
+def kills(run: Path, total: int) -> list[str]:
+    return flags("kills", run, **{"run.updates": total})
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_change_nothing(tmp_path: Path, count: int):
     """Of ranks in changing number and mode, at moments by chance."""
-    order, run = random.Random(0), tmp_path / "killed"
+    order, run, total = random.Random(0), tmp_path / "killed", count + 2
     sizes, modes = itertools.cycle([2, 1, 3]), itertools.cycle(["shard", "replicate"])
-    for _ in range(kills):
-        if not kill_one(next(sizes), next(modes), run, order):
+    for _ in range(count):
+        if not kill_one(next(sizes), next(modes), run, total, order):
             break  # it was through before
-    codes, said = finish(launch(2, tmp_path, ["train", *flags("kills", run)]))
+    codes, said = finish(launch(2, tmp_path, ["train", *kills(run, total)]))
     assert codes == [0, 0], said
-    train(configuration([], flags("kills", tmp_path / "whole")))
-    found, wanted = (weights(tmp_path / name, 12) for name in ("killed", "whole"))
+    train(configuration([], kills(tmp_path / "whole", total)))
+    found, wanted = (weights(tmp_path / name, total) for name in ("killed", "whole"))
     for key, value in wanted.items():
         assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
     assert_same_metrics(run, tmp_path / "whole")
