@@ -44,7 +44,9 @@ RUNS = {
         "algorithm.name": "ppo", "algorithm.critic_learning_rate": 1e-4,
         "optimizer.mini_batches": 2,
     },
-    "lora": {"model.lora_rank": 2, "algorithm.old_logprobs": "score", "optimizer.mini_batches": 2},
+    # Saved after each update, which merges the adapter into what plays.
+    "lora": {"model.lora_rank": 2, "algorithm.old_logprobs": "score", "optimizer.mini_batches": 2,
+             "run.checkpoint_every": 1},
     "kl": {"algorithm.kl_coefficient": 0.1, "model.gradient_checkpointing": True},
     # Two rows of conversations and one transition that is selected: none for most ranks.
     "few": {"rollout.context": "append", "rollout.groups": 1, "rollout.group_size": 2,
@@ -59,13 +61,13 @@ NARROW = ("fp32", "bf16")
 COMPARED = tuple(name for name in RUNS if name not in ("kills", *NARROW))
 MODES = ("replicate", "shard")
 PAIRS = [(2, "replicate", name) for name in ("grpo", "ppo", "few")]
-PAIRS += [(2, "shard", name) for name in ("grpo", "gigpo", "ppo", "lora", "few")]
+PAIRS += [(2, "shard", name) for name in ("grpo", "gigpo", "ppo", "lora", "kl", "few")]
 PAIRS += [(2, "shard", name) for name in ("baseline", "silent")] + [(4, "shard", "few")]
 MORE = [(n, m, name) for n in (2, 4) for m in MODES for name in COMPARED]
 MORE = [one for one in MORE if one not in PAIRS]
 
 
-def flags(name: str, directory: Path, **more: int) -> list[str]:
+def flags(name: str, directory: Path, **more: float) -> list[str]:
     keys = BASE | RUNS[name] | {"run.directory": directory} | more
     return [
         x
@@ -217,6 +219,32 @@ def test_narrow_weights_are_sharded_too(alone, together: Path):
 def test_weight_0_is_the_baseline_to_the_bit(together: Path):
     one, other = (weights(together / f"2-shard-{name}") for name in ("silent", "baseline"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_policy_that_learns_nothing_stands_in_parts(tmp_path: Path):
+    """Of 2 ranks, a row more or less, and in a block all of it besides."""
+    codes, said = finish(launch(2, tmp_path, ["kept"]))
+    assert codes == [0, 0], said
+    parts = 0
+    for words in said:
+        before, held, gathered, after, same = words.split()[-5:]  # behind progress bars
+        assert int(held) == int(after) == pytest.approx(int(before) / 2, rel=1e-3)
+        assert int(gathered) == int(before) + int(held) and same == "True"
+        parts += int(held)
+    assert parts == int(before)
+
+
+def test_a_gradient_that_is_not_finite_ends_all_ranks_with_one_dump(tmp_path: Path):
+    """A learning rate of 1e30: the second mini-batch meets weights beyond all numbers."""
+    keys = {"optimizer.learning_rate": 1e30, "optimizer.mini_batches": 2}
+    words = ["train", *flags("few", tmp_path / "run", **keys), "--parallel.mode", "shard"]
+    codes, said = finish(launch(3, tmp_path, words))
+    assert codes == [1, 1, 1]
+    for words in said:
+        assert "the gradient is not finite; the mini-batch is in" in words.splitlines()[-1]
+        assert "Traceback" not in words
+    (dump,) = (tmp_path / "run").glob("failed-update-*.jsonl")
+    assert dump.name in said[0] and list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
 def kill_one(size: int, mode: str, run: Path, total: int, order: random.Random) -> bool:

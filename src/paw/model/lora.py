@@ -33,11 +33,16 @@ def add_lora(model: Any, rank: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def merged_state_dict(model: Any) -> dict[str, Tensor]:
-    """Weights under the names of the model without adapters, those merged; on the CPU.
+def merged_state_dict(model: Any, in_place: bool = False) -> dict[str, Tensor]:
+    """Weights under the names of the model without adapters, those merged.
 
-    One layer at a time: beside the result no more than a layer's weights is made on the device,
-    and the model stays as it was. The bits are those of peft's `merge_and_unload` there.
+    Args:
+        in_place: on the model's device, into the weights themselves: for a model that is made anew
+            afterwards. Else on the CPU, one layer at a time: beside the result no more than a
+            layer's weights is made on the device, and the model stays as it was.
+
+    Returns:
+        The bits are those of peft's `merge_and_unload` there.
     """
     adapted = {
         f"{name}.base_layer.weight": module
@@ -49,9 +54,10 @@ def merged_state_dict(model: Any) -> dict[str, Tensor]:
     for name, tensor in model.state_dict().items():
         if ".lora_" in name:
             continue
+        own = tensor
         if name in adapted:
-            moved = tensor.clone().add_(adapted[name].get_delta_weight(ADAPTER)).cpu()
-        else:  # what is tied on the device stays tied
-            moved = on_cpu.setdefault(tensor.data_ptr(), tensor.cpu())
-        merged[name.replace(".base_layer.", ".")] = moved
+            own = (own if in_place else own.clone()).add_(adapted[name].get_delta_weight(ADAPTER))
+        if not in_place:  # what is tied on the device stays tied
+            own = own.cpu() if name in adapted else on_cpu.setdefault(own.data_ptr(), own.cpu())
+        merged[name.replace(".base_layer.", ".")] = own
     return merged

@@ -18,8 +18,9 @@
     copies      c n, where c is not w
     sampling    4 x 4 N V for logits, log-probs, probabilities and their sum, and one layer of
                 8,192 prompt tokens: the MLP's three tensors or those of attention
-    shards      of N ranks each has a part of weights, masters, gradients and moments; whole: w n to
-                play with, freed for learning; gathered: two layers and the embeddings, twice
+    shards      of N ranks each has a part of weights, masters, gradients, moments and reference;
+                whole: w n to play with, and as much of the reference to score with, freed for
+                learning; gathered: two layers and the embeddings, twice
     step        temporaries of AdamW: W a trained parameter on a GPU, which steps them all at once,
                 3 W V H on a CPU
     holes       on a CPU half of what comes and goes in a pass, at most 256 MiB: what the C library
@@ -171,6 +172,7 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
         learned = (adapter or shape.backbone_parameters) * wide
         critic = shape.backbone_parameters * width + adapter * wide + (3 + masters) * learned
         critic //= shards
+    reference = shape.parameters * width if work.learns and work.reference else 0
     layer = layer_bytes(shape, width, compute)
     inputs = shape.hidden * width
     kept = inputs * shape.layers + layer if precision.checkpointing else shape.layers * layer
@@ -185,7 +187,7 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
         gradients=trained,
         optimizer=2 * trained,
         critic=critic,
-        reference=shape.parameters * width if work.learns and work.reference else 0,
+        reference=reference // shards,
         cache=work.conversations * work.length * shape.layers * shape.key * (width + compute),
         activations=work.micro_batch * (kept + 3 * inputs),
         head=12 * chunk * shape.vocabulary
@@ -196,7 +198,7 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
         + read * _read_bytes(shape, width, compute),
         step=min(3 * wide * embedding // shards, trained) if on_cpu else trained,
         gathered=_gathered(shape, width) if shards > 1 else 0,
-        whole=shape.parameters * width + adapter * wide if shards > 1 else 0,
+        whole=shape.parameters * width + adapter * wide + reference if shards > 1 else 0,
         in_holes=on_cpu,
     )
 

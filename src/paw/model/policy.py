@@ -263,7 +263,12 @@ class Policy:
         copy_parameters(self.state_dict(), state)
 
     def save(
-        self, directory: str | Path, end_ids: Sequence[int] = (), pad_id: int | None = None
+        self,
+        directory: str | Path,
+        end_ids: Sequence[int] = (),
+        pad_id: int | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         """Write an ordinary model directory, LoRA merged; the tokenizer is saved elsewhere.
 
@@ -272,8 +277,9 @@ class Policy:
             end_ids: tokens at which a response ends, for the directory's generation_config.json;
                 none: as the model came.
             pad_id: the padding token; default the first of `end_ids`.
+            in_place: merge LoRA into the weights themselves; they have to be made anew then.
         """
-        merged = merged_state_dict(self.model) if self.lora_rank else None
+        merged = merged_state_dict(self.model, in_place) if self.lora_rank else None
         save_model(self.model, directory, merged)
         if end_ids:
             _write_ends(Path(directory) / "generation_config.json", list(end_ids), pad_id)

@@ -72,6 +72,13 @@ class Ranks:
         """What plays and scores where `policy` is trained."""
         return policy
 
+    def keep(self, policy: Policy) -> None:
+        """Once, after `split`: hold a policy that learns nothing in parts."""
+
+    def gathered(self, policy: Policy) -> contextlib.AbstractContextManager[Any]:
+        """A block in which all of a policy is here, on all ranks."""
+        return contextlib.nullcontext()
+
     def hand_over(self) -> None:
         """The policy that plays gets the trained weights."""
 

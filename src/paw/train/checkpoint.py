@@ -33,11 +33,17 @@ SHARDS = "trainer"
 
 
 def save_policy(
-    directory: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase, card: str
+    directory: Path,
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    *,
+    in_place: bool = False,
 ) -> None:
     """Write an HF directory with tokenizer and card into an existing or new directory; in it
-    `generate` of any tool stops where the policy learned to."""
-    policy.save(directory, turn_format(tokenizer).end_ids, cast(int | None, tokenizer.pad_token_id))
+    `generate` of any tool stops where the policy learned to. `in_place`: see `Policy.save`."""
+    ends, pad = turn_format(tokenizer).end_ids, cast(int | None, tokenizer.pad_token_id)
+    policy.save(directory, ends, pad, in_place=in_place)
     tokenizer.save_pretrained(directory)
     (directory / CARD).write_text(card, encoding="utf-8")
 
@@ -71,7 +77,8 @@ def save(
                 state = write_shards(state, directory / SHARDS)
             if ranks.leads:
                 card = card_text(config, f"{made_by} {update}")
-                save_policy(directory, ranks.whole(learner.policy), tokenizer, card)
+                player = ranks.whole(learner.policy)
+                save_policy(directory, player, tokenizer, card, in_place=ranks.sharded)
                 for name, data in (beside or {}).items():
                     (directory / name).write_bytes(data)
                 _write_state(state, directory / "trainer.pt")
@@ -79,6 +86,8 @@ def save(
         newest = newest_checkpoint(folder)
         where = "the start" if newest is None else newest.name
         raise UserError(f"{error}; the same command then goes on from {where}") from error
+    if learner.policy.lora_rank:
+        ranks.hand_over()  # rank 0's was merged: one model on it, none on its host
     for old in complete(folder)[: -config.run.keep_checkpoints] if ranks.leads else ():
         discard(old)
     return final

@@ -27,7 +27,8 @@ def score_actions(
         found = score_spans(policy, asked, max_tokens, share=policy.share_prefixes)
         return [score for of_row in found for score in of_row]
 
-    scores = _by_transition(rows, ranks.spread(rows, ask, _length))
+    with ranks.gathered(policy):
+        scores = _by_transition(rows, ranks.spread(rows, ask, _length))
     return [score.logprobs for score in scores], [score.entropies for score in scores]
 
 

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor, empty
+from torch.distributed.tensor import DTensor, Shard, empty
 
 from paw.config.tree import Config
 from paw.errors import UserError, speak_no_more
@@ -118,6 +118,9 @@ class Shards(Replicas):
     _policy: Policy
     _twin: Policy
     _mesh: DeviceMesh
+    _kept: Policy | None = None
+    _parts: Sequence[Tensor] = ()
+    """Of the one that is kept"""
 
     def split(self, policy: Policy, critic: Critic | None) -> None:
         self._mesh = init_device_mesh(policy.device.type, (self.size,))
@@ -144,16 +147,26 @@ class Shards(Replicas):
     def whole(self, policy: Policy) -> Policy:
         return self._twin
 
-    @torch.no_grad()
+    def keep(self, policy: Policy) -> None:
+        self._kept = policy
+        self._parts = [self._placed(p) for p in policy.model.parameters()]
+        for own in policy.model.parameters():
+            own.data = torch.empty_like(own)  # the memory of a file's map is of one size
+        _empty(policy)
+
+    @contextlib.contextmanager
+    def gathered(self, policy: Policy) -> Iterator[None]:
+        if policy is self._kept:
+            _fill(policy, self._parts)
+        yield
+        if policy is self._kept:
+            _empty(policy)
+
     def hand_over(self) -> None:
-        pairs = zip(self._twin.model.parameters(), self._policy.model.parameters(), strict=True)
-        for own, sharded in pairs:
-            own.untyped_storage().resize_(own.numel() * own.element_size())
-            own.copy_(cast(DTensor, sharded).full_tensor())
+        _fill(self._twin, self._policy.model.parameters())
 
     def release(self) -> None:
-        for own in self._twin.model.parameters():
-            own.untyped_storage().resize_(0)
+        _empty(self._twin)
 
     def rounds(self, batches: Iterable[list[T]], spare: Callable[[], T]) -> Iterator[list[T]]:
         own = list(batches)
@@ -177,15 +190,31 @@ class Shards(Replicas):
     def _placed(self, tensor: Tensor) -> Tensor:
         if not tensor.ndim:
             return tensor
-        # Every rank has read it: nothing is sent.
-        return distribute_tensor(
-            tensor.to(self._mesh.device_type), self._mesh, [Shard(0)], src_data_rank=None
-        )
+        # Every rank has it whole: nothing is sent. A copy, else all of it would stay.
+        chunks = tensor.detach().chunk(self.size)
+        own = chunks[self.rank] if self.rank < len(chunks) else tensor.detach()[:0]
+        own = own.to(self._mesh.device_type, copy=True)
+        places, size = [Shard(0)], tensor.size()
+        return DTensor.from_local(own, self._mesh, places, shape=size, stride=tensor.stride())
 
     def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         if not shape:
             return super().room(shape, dtype)
         return empty(*shape, dtype=dtype, device_mesh=self._mesh, placements=[Shard(0)])
+
+
+@torch.no_grad()
+def _fill(policy: Policy, parts: Iterable[Tensor]) -> None:
+    """Gather a policy's weights, a tensor at a time."""
+    for own, part in zip(policy.model.parameters(), parts, strict=True):
+        own.untyped_storage().resize_(own.numel() * own.element_size())
+        own.copy_(cast(DTensor, part).full_tensor())
+
+
+def _empty(policy: Policy) -> None:
+    """Free the memory of a policy's weights."""
+    for own in policy.model.parameters():
+        own.untyped_storage().resize_(0)
 
 
 def join(config: Config) -> Ranks:

@@ -181,6 +181,8 @@ def _begin(
     losses = choose_losses(algorithm, config.paw)
     reference = _load_reference(policy, config, path) if algorithm.kl_coefficient else None
     ranks.split(policy, critic)
+    if reference is not None:
+        ranks.keep(reference)
     rate, player = algorithm.critic_learning_rate, ranks.whole(policy)
     learner = Learner(policy, critic, losses, optimizer, rate, ranks=ranks)
     first = restore(checkpoint, learner) if checkpoint is not None else 0
