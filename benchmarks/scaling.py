@@ -34,7 +34,7 @@ SAMPLED_TOKENS, TRAINED_TOKENS = 264_676, 428_673
 WEIGHTS = 1.54e9
 # Assumed: bytes a second of a ring's slowest link, within a machine of eight and between machines;
 # of pickled episodes over gloo; bytes of a pickled token; seconds that ranks wait for the longest.
-WITHIN, BETWEEN, PICKLED, BYTES_A_TOKEN = 2.0e11, 2.5e10, 1.0e9, 4
+WITHIN, BETWEEN, PICKLED, BYTES_A_TOKEN = 2.0e11, 2.5e10, 1.0e9, 6
 IMBALANCE = 0.1  # of acting: the rank with the longest episodes; of learning: whole rows
 
 

@@ -1,6 +1,7 @@
 """One rank of `test_parallel.py`."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def play(environ: dict[str, str], said: Path, work: list) -> None:
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     torch.set_num_threads(1)
+    if limit := environ.get("FILE_LIMIT"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     arguments.FOLLOW_SECONDS = 0.2  # no torchrun is there to end who waits
     if work == ["kept"]:
         return print(*kept())

@@ -92,7 +92,7 @@ def test_bf16_weights_cost_more_than_they_save():
         memory = bytes_of(SMALL, precision, work)
         assert memory.standing == 18 * SMALL.parameters
         assert memory.activations == 4096 * (30 * 25_728 + 3 * 2 * 576)
-    assert memory.head == 12 * 1365 * 49_152 + 6 * 49_152 * 576
+    assert memory.head == 14 * 1365 * 49_152 + 6 * 49_152 * 576
     assert memory.learning == memory.standing + memory.activations + memory.head
     plays = bytes_of(SMALL, Precision(2, 2), replace(work, learns=False))
     assert plays.standing == 2 * SMALL.parameters

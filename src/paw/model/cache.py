@@ -116,7 +116,8 @@ class SlotCache:
     def _index(self, rows: Sequence[int]) -> Tensor:
         """`rows` where the layers are: a list would go to the GPU again for each of them, and
         wait for it each time (39 % of acting, measured)."""
-        return torch.tensor(rows, device=next((k.device for k, _ in self._layers.values()), None))
+        place = next((keys.device for keys, _ in self._layers.values()), None)
+        return torch.tensor(rows, dtype=torch.long, device=place)
 
     def _grown(self, tensor: Tensor) -> Tensor:
         rows, heads, length, size = tensor.shape

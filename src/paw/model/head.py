@@ -127,8 +127,9 @@ def _without(logits: Tensor, unknown: Tensor | None) -> Tensor:
 
 
 def _is_narrow(hidden: Tensor, bias: Tensor | None) -> bool:
-    """Softmax reads logits of a narrow dtype as they are and computes in fp32: half the bytes, and
-    bytes are what a GPU waits for here. A bias would be rounded with them."""
+    """Softmax reads logits of a narrow dtype as they are, computes in fp32 and rounds what it
+    writes: a quarter of the backward's bytes, and bytes are what a GPU waits for here. A bias would
+    be rounded with them."""
     return hidden.dtype.itemsize < 4 and bias is None
 
 
@@ -192,11 +193,12 @@ class _TokenLogprobs(torch.autograd.Function):
         wide = log_normaliser.dtype
         grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
         grad_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
-        chunk = ctx.chunk * wide.itemsize // hidden.dtype.itemsize  # of as many bytes
+        is_narrow = _is_narrow(hidden, bias)
+        chunk = ctx.chunk * (wide.itemsize // hidden.dtype.itemsize if is_narrow else 1)  # as bytes
         for rows in grad_logprobs.nonzero().squeeze(1).split(chunk):
             h, g, chosen = hidden[rows], grad_logprobs[rows, None], targets[rows, None]
             lse = log_normaliser[rows, None]
-            if _is_narrow(hidden, bias):
+            if is_narrow:
                 # d logprob / d logits = onehot - p. `g` scales rows of H instead of V numbers, and
                 # 1 - p of the target comes from its log: p itself is rounded.
                 logits = _without(h @ narrow.T, unknown)
@@ -204,6 +206,7 @@ class _TokenLogprobs(torch.autograd.Function):
                 errors = torch.expm1(logits.gather(1, chosen) - lse)
                 grad_logits.scatter_(1, chosen, errors.to(grad_logits.dtype))
                 scale, h = -g, (h * -g).to(h.dtype)
+                del logits
             else:
                 grad_logits = _logits(h, narrow, bias, unknown)
                 grad_logits.sub_(lse).exp_()
@@ -219,6 +222,7 @@ class _TokenLogprobs(torch.autograd.Function):
                     grad_weight.addmm_(grad_logits.T, h)
                 else:
                     grad_weight += grad_logits.T @ h
+            del grad_logits
         if grad_weight is not None:
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:

@@ -13,8 +13,8 @@
     activations m (L a + 3 w H), a bytes a token and layer:
                 a = 2 W H + 2 w H + 2 c H + 3 c q + 2 c k + 4 c f, and 3 c H more under autocast
                 with gradient checkpointing m (L w H + a + 3 w H): layer inputs, one layer in full
-    head        3 x 4 V logits of the positions of one chunk; the output embedding's gradient in
-                fp32 and its copy
+    head        3 x 4 V logits of the positions of one chunk, and where c is less c V; the output
+                embedding's gradient in fp32 and its copy
     copies      c n, where c is not w
     sampling    4 x 4 N V for logits, log-probs, probabilities and their sum, and one layer of
                 8,192 prompt tokens: the MLP's three tensors or those of attention
@@ -190,7 +190,7 @@ def bytes_of(shape: ModelShape, precision: Precision, work: Work) -> Memory:
         reference=reference // shards,
         cache=work.conversations * work.length * shape.layers * shape.key * (width + compute),
         activations=work.micro_batch * (kept + 3 * inputs),
-        head=12 * chunk * shape.vocabulary
+        head=(12 + (compute if compute < 4 else 0)) * chunk * shape.vocabulary
         + (0 if adapter else 4 * embedding)
         + (compute * embedding if copied or width < 4 else 0),
         copies=shape.parameters * compute if copied else 0,

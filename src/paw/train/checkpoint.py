@@ -118,7 +118,8 @@ def restore(checkpoint: Path, learner: Learner) -> int:
     file = checkpoint / "trainer.pt"
     ranks = learner.ranks
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        # Of many ranks each needs a part of it: not all of it in the memory of each.
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=ranks.sharded)
         if (checkpoint / SHARDS).is_dir():
             from paw.train.parallel import read_shards
 
@@ -131,6 +132,10 @@ def restore(checkpoint: Path, learner: Learner) -> int:
         OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError,
         pickle.PickleError,
     ) as error:  # fmt: skip
+        if isinstance(error, RuntimeError) and (
+            isinstance(error, torch.OutOfMemoryError) or ranks.is_lost(error)
+        ):
+            raise  # which is not the file's fault
         raise UserError(
             f"{file}: cannot read it ({first_line(error)}){_how_to_go_on(checkpoint)}"
         ) from error

@@ -11,6 +11,7 @@ scores of rows, sums for the metrics (pickled, over gloo), and gradients or weig
 
 import contextlib
 import datetime
+import errno
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -27,7 +29,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, empty
 
 from paw.config.tree import Config
-from paw.errors import UserError, speak_no_more
+from paw.errors import RunFailure, UserError, first_line, speak_no_more
 from paw.model.critic import Critic
 from paw.model.load import decoder_of, device_of, read_shape
 from paw.model.policy import Policy
@@ -125,6 +127,7 @@ class Shards(Replicas):
     def split(self, policy: Policy, critic: Critic | None) -> None:
         self._mesh = init_device_mesh(policy.device.type, (self.size,))
         self._policy, self._twin = policy, policy.twin()
+        _empty(self._twin)
         self._shard(policy.core, decoder_of(policy.model))
         if critic is not None:
             self._shard(critic.core, critic.backbone)
@@ -221,12 +224,26 @@ def join(config: Config) -> Ranks:
     """The ranks of a run, `parallel.mode` of it: this process waits for the others.
 
     Raises:
-        UserError: more processes than GPUs.
+        UserError: more processes than GPUs, one GPU for all, no way to the others.
+        RunFailure: one of them has gone.
     """
-    ranks, mode = Replicas(), config.parallel.mode
-    if mode == "auto":  # by rank 0: what is free differs from one to the other
-        mode = ranks.agreed("replicate" if _fits(config, ranks.on_machine) else "shard")
-    return ranks if mode == "replicate" else Shards()
+    if ":" in config.model.device:
+        raise UserError(
+            f'model.device = "{config.model.device}" is one for all processes: set it to "auto"'
+        )
+    try:
+        ranks = Replicas()
+    except dist.DistError as error:
+        raise UserError(f"cannot join the other processes: {first_line(error)}") from error
+    mode = config.parallel.mode
+    try:
+        if mode == "auto":  # what is free differs from one to the other
+            mode = "replicate" if all(ranks.gather(_fits(config, ranks.on_machine))) else "shard"
+        return ranks if mode == "replicate" else Shards()
+    except RuntimeError as error:
+        if not ranks.is_lost(error):
+            raise
+        raise RunFailure("another process of this run has gone before it began") from error
 
 
 def _fits(config: Config, on_machine: int) -> bool:
@@ -277,12 +294,21 @@ def write_shards(state: dict[str, Any], directory: Path) -> dict[str, Any]:
         return {PLACE: name, "shape": list(tensor.shape), "dtype": dtype}
 
     plain = _mapped(state, is_leaf=torch.is_tensor, of=note)
-    save(tensors, checkpoint_id=directory)
+    try:
+        save(tensors, checkpoint_id=directory)
+    except CheckpointException as error:
+        raise UserError(
+            f"cannot write {directory}: {_reason(error)}; make room or mend the directory"
+        ) from error
     return plain
 
 
 def read_shards(plain: dict[str, Any], directory: Path, ranks: Ranks) -> dict[str, Any]:
-    """The state of which `write_shards` returned `plain`, as `ranks` hold it."""
+    """The state of which `write_shards` returned `plain`, as `ranks` hold it.
+
+    Raises:
+        ValueError: a file is missing or broken.
+    """
     tensors: dict[str, Tensor] = {}
 
     def make_room(place: dict[str, Any]) -> Tensor:
@@ -292,5 +318,19 @@ def read_shards(plain: dict[str, Any], directory: Path, ranks: Ranks) -> dict[st
     state = _mapped(plain, is_leaf=lambda x: isinstance(x, dict) and PLACE in x, of=make_room)
     with warnings.catch_warnings():  # that no process group is asked, which is meant
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(tensors, checkpoint_id=directory, no_dist=not ranks.sharded)
+        try:
+            load(tensors, checkpoint_id=directory, no_dist=not ranks.sharded)
+        except CheckpointException as error:
+            raise ValueError(_reason(error)) from error
     return state
+
+
+def _reason(error: CheckpointException) -> str:
+    """What went wrong on the first of the ranks on which something did."""
+    found, _ = next(iter(error.failures.values()))
+    for cause in (found, found.__cause__, found.__context__):
+        if isinstance(cause, OSError) and cause.errno:
+            return os.strerror(cause.errno)
+    if "unexpected pos" in str(found):  # torch writes without a look at the disk's own answer
+        return os.strerror(errno.ENOSPC)
+    return first_line(found) if isinstance(found, Exception) else repr(found)

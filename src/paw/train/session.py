@@ -135,6 +135,10 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     torch.manual_seed(config.run.seed)
     with ranks.first():  # what it keeps for later runs is made once
         source = open_source(config)
+    facts = ranks.gather(source.facts() if ranks.size > 1 else None)
+    for rank, seen in enumerate(facts):
+        if seen != facts[0]:
+            raise UserError(f"env.data_dir: rank {rank} finds other tasks there than rank 0")
     alone = ALGORITHMS[config.algorithm.name].learns_alone
     if config.rollout.group_size == 1 and alone is not None:
         warn(
@@ -148,7 +152,7 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     if checkpoint is not None and ranks.leads:  # one that another process trains on is soon gone
         os.close(lock(place))
     path = unpack(resolve_model(config.model.path))
-    room = usable_bytes(device_of(config.model.device), ranks.on_machine)
+    room = min(ranks.gather(usable_bytes(device_of(config.model.device), ranks.on_machine)))
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
         policy = load_policy(config, path)
     else:
@@ -179,8 +183,8 @@ def _begin(
     algorithm, optimizer = config.algorithm, config.optimizer
     critic = Critic.from_policy(policy) if ALGORITHMS[algorithm.name].needs_critic else None
     losses = choose_losses(algorithm, config.paw)
-    reference = _load_reference(policy, config, path) if algorithm.kl_coefficient else None
     ranks.split(policy, critic)
+    reference = _load_reference(policy, config, path) if algorithm.kl_coefficient else None
     if reference is not None:
         ranks.keep(reference)
     rate, player = algorithm.critic_learning_rate, ranks.whole(policy)
