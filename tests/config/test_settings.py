@@ -242,8 +242,8 @@ def test_what_a_run_that_goes_on_may_change():
     assert {key for key in CHANGEABLE if not key.startswith("imitate.")} == {
         "run.directory", "run.updates", "run.resume", "run.checkpoint_every",
         "run.keep_checkpoints", "run.save_trajectories_every", "run.track", "run.threads",
-        "rollout.workers", "rollout.step_seconds", "rollout.vllm_memory", "eval.every",
-            "parallel.mode",
+        "rollout.workers", "rollout.step_seconds", "rollout.vllm_memory", "rollout.vllm_server",
+        "eval.every", "parallel.mode",
         "eval.episodes",
     }  # fmt: skip
     assert "imitate.steps" in CHANGEABLE

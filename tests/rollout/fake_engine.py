@@ -1,17 +1,49 @@
-"""Engines in place of vLLM: an honest one, and such that go wrong as real ones have."""
+"""Engines in place of vLLM: an honest one, and such that go wrong as real ones have; and a tiny
+policy, prompts and an update for them."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from paw.model.policy import Policy
+from paw.model.small import create_policy_model
 from paw.model.spans import SpanRow, score_spans
 from paw.rollout.engine import Asked, Reply
 from paw.rollout.local import LocalSampler
 from paw.rollout.sampler import SampleRequest
+
+VOCAB, UNKNOWN, END_IDS = 60, 57, (0, 1)
+LENGTH = 64
+
+
+def make_policy() -> Policy:
+    model = create_policy_model(
+        vocab_size=VOCAB, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2,
+        intermediate_size=48, max_positions=LENGTH, seed=0,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # opinions
+    found = Policy(model)
+    found.head.forget({UNKNOWN})
+    return found
+
+
+def change(policy: Policy, size: float) -> None:
+    """What an optimizer step may do: each weight moves by at most `size`."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.add_(size * torch.empty_like(p).uniform_(-1, 1, generator=generator))
+
+
+def requests(num: int = 4, length: int = 10) -> list[SampleRequest]:
+    rows = torch.randint(2, UNKNOWN, (num, length), generator=torch.Generator().manual_seed(2))
+    return [SampleRequest(i, tuple(row), (7, 0, i, 0, 3)) for i, row in enumerate(rows.tolist())]
 
 
 def copy_of(policy: Policy) -> Policy:

@@ -10,55 +10,36 @@ from pathlib import Path
 import pytest
 import torch
 from fake_engine import (
+    END_IDS,
+    LENGTH,
+    UNKNOWN,
+    VOCAB,
     Behind,
     Deaf,
     FakeEngine,
     Numberless,
     Odd,
     Partial,
+    change,
     first,
+    make_policy,
     numbered,
+    requests,
     token,
 )
 
 from paw.cli import main
 from paw.errors import RunFailure, UserError
 from paw.model.policy import Policy
-from paw.model.small import create_policy_model
 from paw.rollout import actor, engine
 from paw.rollout.engine import EngineSampler, Reply
 from paw.rollout.local import LocalSampler
 from paw.rollout.sampler import SampleRequest, check_entropy
 
-VOCAB, UNKNOWN, END_IDS = 60, 57, (0, 1)
-LENGTH = 64
-
 
 @pytest.fixture
 def policy() -> Policy:
-    model = create_policy_model(
-        vocab_size=VOCAB, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2,
-        intermediate_size=48, max_positions=LENGTH, seed=0,
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)  # opinions
-    found = Policy(model)
-    found.head.forget({UNKNOWN})
-    return found
-
-
-def change(policy: Policy, size: float) -> None:
-    """What an optimizer step may do: each weight moves by at most `size`."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for p in policy.parameters():
-            p.add_(size * torch.empty_like(p).uniform_(-1, 1, generator=generator))
-
-
-def requests(num: int = 4, length: int = 10) -> list[SampleRequest]:
-    rows = torch.randint(2, UNKNOWN, (num, length), generator=torch.Generator().manual_seed(2))
-    return [SampleRequest(i, tuple(row), (7, 0, i, 0, 3)) for i, row in enumerate(rows.tolist())]
+    return make_policy()
 
 
 def sampler_of(made: FakeEngine, policy: Policy) -> EngineSampler:

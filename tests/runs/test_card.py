@@ -31,6 +31,7 @@ def test_what_is_of_one_run_or_one_machine_stays_behind():
         "--rollout.workers=7", "--rollout.step_seconds=7", "--optimizer.tokens_per_micro_batch=7",
         "--model.device=cpu", "--model.dtype=bfloat16", "--env.data_dir=/data",
         "--run.checkpoint_every=7", "--rollout.sampler=vllm", "--rollout.vllm_memory=0.7",
+        "--rollout.vllm_server=http://x:1",
     ]  # fmt: skip
     config = resolve([], card=card(*flags))
     assert changes(Config(), config, []) == []

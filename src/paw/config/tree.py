@@ -150,13 +150,16 @@ class RolloutConfig:
     """Most that are played side by side; 0: as many as fit, decided when the run begins. Each draws
     from a seed of its own: this changes samples by float rounding alone."""
     sampler: Literal["local", "vllm"] = "local"
-    """Who samples: `local`, the policy itself; `vllm`, an engine beside it on its device, which
-    returns no entropies. Needs `paw-rl[vllm]`."""
+    """Who samples: `local`, the policy itself; `vllm`, an engine beside it on its device or a
+    server, which returns no entropies. Needs `paw-rl[vllm]`, for a server nothing."""
     vllm_memory: Annotated[
         float, Meta(gt=0, lt=1), Only("rollout.sampler", ("vllm",)), MayChange()
     ] = 0.4
     """Share of a GPU's memory that vLLM may take while it samples, its copy of the weights
     included."""
+    vllm_server: Annotated[str, Only("rollout.sampler", ("vllm",)), MayChange()] = ""
+    """Address of a `vllm serve` on other GPUs that samples instead: `http://HOST:PORT`
+    (docs/vllm.md); "": in this process."""
     workers: Annotated[int, Meta(ge=0, le=1024), MayChange()] = 1
     """Processes that hold the environments; 0: in this process, without protection from hangs."""
     step_seconds: Annotated[float, Meta(gt=0, le=1_000_000), MayChange()] = 60.0

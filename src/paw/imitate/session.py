@@ -81,7 +81,7 @@ def open_imitation(config: Config, progress: Progress) -> Imitation:
     policy, tokenizer = start(config, demonstrations, checkpoint)
     config = settle(config, shape_of(policy.config), room)
     set_threads(config.run.threads, policy.num_parameters)
-    actor = Actor(config, policy, tokenizer)
+    actor = Actor(config, policy, tokenizer, directory=place.directory)
     samples = [demonstration_rows(actor.serializer, d, config) for d in demonstrations]
     samples = [rows for rows in samples if any(any(row.target_weights) for row in rows)]
     if not samples:

@@ -18,8 +18,10 @@ from paw.rollout.collect import Limits
 from paw.rollout.fit import actions_between
 from paw.rollout.local import LocalSampler
 from paw.rollout.pool import EnvironmentPool
+from paw.rollout.ranks import ALONE, Ranks
 from paw.rollout.sampler import Sampler
 from paw.rollout.vllm import vllm_sampler
+from paw.rollout.vllm_server import server_sampler
 from paw.text.dialogue import Serializer
 from paw.types import NO_ACTION
 
@@ -36,18 +38,41 @@ SAMPLERS: dict[str, Callable[[Config, Policy, Collection[int]], Sampler]] = {
     "local": local_sampler,
     "vllm": vllm_sampler,
 }
-"""By `rollout.sampler`."""
+"""By `rollout.sampler`, in this process."""
 
 
 class Actor:
     """A policy that can play: sampler, tokenizer and prompts together."""
 
-    def __init__(self, config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        config: Config,
+        policy: Policy,
+        tokenizer: PreTrainedTokenizerBase,
+        ranks: Ranks = ALONE,
+        directory: Path | None = None,
+    ) -> None:
+        """An actor on each of the run's ranks.
+
+        Args:
+            config: of the run.
+            policy: that plays; what its tokenizer does not know gets probability 0.
+            tokenizer: its own.
+            ranks: the processes that share the run.
+            directory: of the run, there when it plays: for what a sampler hands to its server.
+                None: the system's for temporary files.
+
+        Raises:
+            UserError: the sampler cannot play this policy, or the chat template does not fit.
+        """
         self.config, self.policy, self.tokenizer = config, policy, tokenizer
         policy.head.forget(unknown_ids(tokenizer, policy.head.embedding.weight.shape[0]))
         self.serializer = make_serializer(config, tokenizer)
         end_ids = self.serializer.format.end_ids
-        self.sampler = SAMPLERS[config.rollout.sampler](config, policy, end_ids)
+        if config.rollout.sampler == "vllm" and config.rollout.vllm_server:
+            self.sampler: Sampler = server_sampler(config, policy, end_ids, ranks, directory)
+        else:
+            self.sampler = SAMPLERS[config.rollout.sampler](config, policy, end_ids)
 
     def limits(self, temperature: float, max_turns: int | None = None) -> Limits:
         """How episodes are played."""

@@ -35,11 +35,52 @@ def vllm_sampler(config: Config, policy: Policy, end_ids: Collection[int]) -> En
     Raises:
         UserError: vLLM is missing, or cannot compute this policy on its device.
     """
+    length = length_of(config, policy)
+    engine = VllmEngine(policy, end_ids, length, config.rollout.vllm_memory)
+    return EngineSampler(engine, policy, end_ids, length)
+
+
+def length_of(config: Config, policy: Policy) -> int:
+    """Tokens of the longest conversation."""
     rollout, limit = config.rollout, policy.positions.limit
     length = max(rollout.max_prompt_tokens + rollout.max_response_tokens, ROW_TOKENS + 1)
-    length = length if limit is None else min(length, limit)
-    engine = VllmEngine(policy, end_ids, length, rollout.vllm_memory)
-    return EngineSampler(engine, policy, end_ids, length)
+    return length if limit is None else min(length, limit)
+
+
+def dtype_of(policy: Policy) -> str:
+    """In which vLLM is to compute. Raises UserError where it cannot."""
+    dtype = policy.model.dtype if policy.compute_dtype is None else policy.compute_dtype
+    if dtype == torch.float64:
+        raise UserError(f'{WHAT} computes no float64: set model.dtype to "float32"')
+    return str(dtype).removeprefix("torch.")
+
+
+def bias_of(policy: Policy) -> dict[int, float] | None:
+    """Added to logits, so that no row is drawn that is no token."""
+    unknown = policy.head.unknown
+    return None if unknown is None else dict.fromkeys(unknown.tolist(), NEVER)
+
+
+def of_response(
+    asked: Asked, temperature: float, end_ids: Sequence[int], bias: dict[int, float] | None
+) -> dict[str, Any]:
+    """vLLM's SamplingParams for a response."""
+    return {
+        "temperature": temperature,
+        "top_k": 0,
+        "top_p": 1.0,
+        "seed": asked.seed if temperature else None,
+        "max_tokens": asked.max_tokens,
+        "stop_token_ids": list(end_ids),
+        "ignore_eos": True,  # ours may be others than config.json's
+        "logit_bias": bias,
+        "logprobs": 0,
+        "detokenize": False,
+    }
+
+
+OF_ROW = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0, "detokenize": False}
+"""vLLM's SamplingParams for the log-probs of a row."""
 
 
 class VllmEngine:
@@ -59,14 +100,11 @@ class VllmEngine:
         Raises:
             UserError: vLLM is missing, or cannot compute this policy on its device.
         """
-        weights = policy.model.dtype if policy.compute_dtype is None else policy.compute_dtype
-        if weights == torch.float64:
-            raise UserError(f'{WHAT} computes no float64: set model.dtype to "float32"')
+        dtype = dtype_of(policy)
         self.vllm = _load(policy.device)
         self.end_ids = sorted(end_ids)
         self.on_gpu = policy.device.type == "cuda"
-        unknown = policy.head.unknown
-        self.bias = None if unknown is None else dict.fromkeys(unknown.tolist(), NEVER)
+        self.bias = bias_of(policy)
         self.folder = tempfile.TemporaryDirectory(prefix="paw-vllm-")
         policy.config.architectures = [type(policy.model).__name__]
         policy.config.save_pretrained(self.folder.name)
@@ -80,7 +118,7 @@ class VllmEngine:
                     skip_tokenizer_init=True,
                     load_format="dummy",
                     generation_config="vllm",
-                    dtype=str(weights).removeprefix("torch."),
+                    dtype=dtype,
                     max_model_len=max_length,
                     enable_prefix_caching=True,
                     # A prompt in pieces draws tokens that are dropped, and turns the seed back
@@ -112,9 +150,7 @@ class VllmEngine:
 
     def logprobs(self, rows: Sequence[Sequence[int]]) -> list[list[float | None]]:
         """See `Engine`."""
-        asked = self.vllm.SamplingParams(
-            temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False
-        )
+        asked = self.vllm.SamplingParams(**OF_ROW)
         outputs = self._generate(rows, [asked] * len(rows))
         return [
             _of_tokens(row, out.prompt_logprobs)[1:] for row, out in zip(rows, outputs, strict=True)
@@ -123,18 +159,7 @@ class VllmEngine:
     def generate(self, asked: Sequence[Asked], temperature: float) -> list[Reply]:
         """See `Engine`."""
         parameters = [
-            self.vllm.SamplingParams(
-                temperature=temperature,
-                top_k=0,
-                top_p=1.0,
-                seed=one.seed if temperature else None,
-                max_tokens=one.max_tokens,
-                stop_token_ids=self.end_ids,
-                ignore_eos=True,  # ours may be others than config.json's
-                logit_bias=self.bias,
-                logprobs=0,
-                detokenize=False,
-            )
+            self.vllm.SamplingParams(**of_response(one, temperature, self.end_ids, self.bias))
             for one in asked
         ]
         replies = []

@@ -33,7 +33,14 @@ ALONE: dict[str, tuple[str, ...]] = {
 """Tables of which a card keeps these keys alone."""
 
 ALL_BUT: dict[str, tuple[str, ...]] = {
-    "rollout": ("conversations", "sampler", "vllm_memory", "workers", "step_seconds"),
+    "rollout": (
+        "conversations",
+        "sampler",
+        "vllm_memory",
+        "vllm_server",
+        "workers",
+        "step_seconds",
+    ),
     "algorithm": (),
     "paw": (),
     "optimizer": ("tokens_per_micro_batch",),

@@ -164,7 +164,7 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     shards = ranks.size if ranks.sharded else 1
     config = ranks.agreed(settle(config, shape_of(policy.config), room, shards=shards))
     # A template that does not fit: before anything is written.
-    actor = Actor(config, policy, tokenizer)
+    actor = Actor(config, policy, tokenizer, ranks, place.directory)
     check_lengths(config, policy.positions, actor.serializer, learns=True)
     check_entropy(actor.sampler, config.algorithm.old_logprobs, config.paw.entropy)
     run = Run(config) if ranks.leads else Follower(config)
