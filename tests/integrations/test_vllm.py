@@ -3,9 +3,13 @@
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +25,11 @@ from paw.model.policy import Policy
 from paw.model.small import create_policy_model
 from paw.rollout.engine import EngineSampler, _learners
 from paw.rollout.local import LocalSampler
+from paw.rollout.ranks import ALONE
 from paw.rollout.sampler import SampleRequest
 from paw.rollout.vllm import NEVER, vllm_sampler
+from paw.rollout.vllm_server import server_sampler
+from paw.types import SampledAction
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
@@ -65,7 +72,7 @@ def requests(num: int = 16) -> list[SampleRequest]:
     return [SampleRequest(i, row, (7, 0, 1, i, 0)) for i, row in enumerate(rows)]
 
 
-def check(policy: Policy, sampler: EngineSampler, temperature: float) -> None:
+def check(policy: Policy, sampler: EngineSampler, temperature: float) -> list[SampledAction]:
     """Each action's log-probs are those of one forward pass of the learner, at temperature 1."""
     actions = sampler.sample(requests(), temperature=temperature, max_tokens=12)
     for request, action in zip(requests(), actions, strict=True):
@@ -74,12 +81,13 @@ def check(policy: Policy, sampler: EngineSampler, temperature: float) -> None:
         assert action.logprobs == pytest.approx(expected, abs=1e-4)
     ended = [a.finished for a in actions]
     assert ended == [a.token_ids[-1] in END_IDS for a in actions]
-    assert len({len(a.token_ids) for a in actions}) > 1 or temperature == 0
+    return actions
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.4, 0.0])
 def test_logprobs_are_those_of_temperature_one(policy, sampler, temperature):
-    check(policy, sampler, temperature)
+    actions = check(policy, sampler, temperature)
+    assert len({len(a.token_ids) for a in actions}) > 1 or temperature == 0
 
 
 def test_the_most_likely_tokens_are_those_of_the_local_sampler(policy, sampler):
@@ -228,3 +236,76 @@ def test_two_processes_are_one(household: Path, tmp_path: Path):
             assert row[name] == other[name]
         assert other["policy/gradient_norm"] == pytest.approx(row["policy/gradient_norm"], rel=1e-3)
         assert other["sampler/logprob_difference_max"] < 1e-3
+
+
+@pytest.fixture(scope="module")
+def url(household: Path, tmp_path_factory) -> Iterator[str]:
+    """`vllm serve`, as docs/vllm.md says, on the first household policy."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }  # fmt: skip
+    command = [  # what `vllm serve` runs, whose script wants a package named vllm
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(household),
+        "--host", "127.0.0.1", "--port", str(port), "--tokens-only", "--dtype", "float32",
+        "--max-model-len", "2048", "--no-enable-chunked-prefill", "--enforce-eager",
+        "--worker-extension-cls", "plain_linear.PlainLinear",
+    ]  # fmt: skip
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as file:
+        server = subprocess.Popen(command, env=os.environ | settings, stdout=file, stderr=file)
+    try:
+        for _ in range(600):
+            assert server.poll() is None, log.read_text()[-3000:]
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def test_a_server_samples_as_an_engine_does(household: Path, url: str, tmp_path: Path):
+    """Log-probs at temperature 1, a seed each, small and large changes of weights taken over."""
+    policy = Policy.load(str(household))
+    config = resolve([], [*FLAGS, "--rollout.vllm_server", url])
+    outside = server_sampler(config, policy, END_IDS, ALONE, tmp_path)
+    outside.load(policy, 0)
+    for version, size in enumerate((0.0, 1e-4, 0.02), start=1):
+        before = outside._seen
+        with torch.no_grad():
+            for p in policy.parameters():
+                p.add_(size * torch.randn_like(p))
+        outside.load(policy, version)
+        assert before is not None and outside._seen is not None
+        assert (outside._seen.theirs != before.theirs) == (size > 0)
+        for temperature in (1.0, 0.4, 0.0):
+            check(policy, outside, temperature)
+    first = outside.sample(requests(), temperature=1.0, max_tokens=12)
+    for request, action in zip(requests()[:3], first, strict=False):
+        (alone,) = outside.sample([request], temperature=1.0, max_tokens=12)
+        assert alone.token_ids == action.token_ids
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_by_a_server_is_that_by_an_engine(household: Path, url: str, tmp_path: Path):
+    """The same tokens; also where two ranks ask the same server, and one hands over for both."""
+    keys = ("--run.updates", "2", "--eval.every", "0", "--rollout.group_size", "3")
+    inside = train(household, tmp_path / "inside", *keys)
+    asked = (*keys, "--rollout.vllm_server", url)
+    alone = train(household, tmp_path / "alone", *asked)
+    shared = train(household, tmp_path / "shared", *asked, "--parallel.mode", "shard", ranks=2)
+    for row, *others in zip(inside, alone, shared, strict=True):
+        for other in others:
+            for name in ("tokens/sampled", "rollout/turns_mean", "model/forwards"):
+                assert row[name] == other[name]
+            norms = [x["policy/gradient_norm"] for x in (row, other)]
+            assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+            assert other["sampler/logprob_difference_max"] < 1e-3

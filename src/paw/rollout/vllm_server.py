@@ -226,6 +226,10 @@ class ServerEngine:
 def write_weights(weights: Iterable[tuple[str, Tensor]], place: Path) -> None:
     """Write a new folder of safetensors files, whose tensors are on the host one file at a time.
 
+    Args:
+        weights: all there at once: two of one address are one, tied.
+        place: of the folder.
+
     Raises:
         OSError, SafetensorError: it cannot be written.
     """
