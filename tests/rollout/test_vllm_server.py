@@ -309,7 +309,8 @@ def test_no_server_and_no_address_are_refused(policy, tmp_path):
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(UserError, match=f"'{url}': no answer: Connection refused; does `vllm"):
         sampler_of(url, policy, tmp_path)
-    for wrong in ("localhost:8000", "ftp://x", "http://", "http://x:y", "http://x y", "http://[x"):
+    addresses = ("localhost:8000", "ftp://x", "http://", "http://x:y", "http://x y", "http://[x")
+    for wrong in (*addresses, "http://me@x", "http://x?y", "http://x#y", "http://x:0"):
         with pytest.raises(UserError, match="an address such as http://HOST:8000"):
             sampler_of(wrong, policy, tmp_path)
 

@@ -57,6 +57,8 @@ class Client:
             raise ValueError("no address")
         if not (url.isascii() and url.isprintable()) or " " in url:
             raise ValueError("no address")
+        if address.username or address.query or address.fragment:
+            raise ValueError("more than an address")
         self.url = url.rstrip("/")
         # No proxy to this machine itself.
         direct = [urllib.request.ProxyHandler({})] if is_loopback(address.hostname) else []
