@@ -3,7 +3,7 @@
     python benchmarks/ranks.py speed --data DIR [--ranks 2] [--pairs 3] [--updates 4]
     python benchmarks/ranks.py memory [--ranks 1 2 4] [--hidden 768]
 
-`speed`: updates of ALFWorld (a small policy, one thread a rank) by one process and by several, in
+`speed`: updates of the ALFWorld recipe's size (its small policy, one thread a rank) by one process and by several, in
 turns in changing order; the first update of a run warms up. Prints the ratio of seconds with the
 95 % interval of the median, and what each stage took.
 `memory`: resident bytes of a rank between two optimizer steps with `parallel.mode = shard`, over
@@ -22,8 +22,9 @@ from pathlib import Path
 
 from paw_overhead import interval
 
+ROOT = Path(__file__).parents[1]
 SPEED = {
-    "env.name": "alfworld", "rollout.groups": 4, "rollout.group_size": 8, "rollout.max_turns": 20,
+    "env.name": "alfworld", "rollout.groups": 8, "rollout.group_size": 8, "rollout.max_turns": 30,
     "rollout.workers": 1, "run.threads": 1, "run.save_trajectories_every": 0,
     "optimizer.learning_rate": 1e-6, "run.checkpoint_every": 1000,
 }  # fmt: skip
@@ -35,7 +36,7 @@ def main() -> None:
     modes = parser.add_subparsers(dest="what", required=True)
     speed = modes.add_parser("speed")
     speed.add_argument("--data", required=True, help="ALFWorld's folder")
-    speed.add_argument("--policy", help="model directory; default: the household's")
+    speed.add_argument("--policy", default=str(ROOT / "recipes/policies/alfworld_small"))
     speed.add_argument("--mode", default="replicate", choices=["replicate", "shard"])
     speed.add_argument("--ranks", type=int, default=2)
     speed.add_argument("--pairs", type=int, default=3)
@@ -83,7 +84,7 @@ def measure_speed(options: argparse.Namespace) -> None:
                 directory = Path(folder) / f"{pair}-{size}"
                 keys = SPEED | {"env.data_dir": options.data, "run.directory": directory}
                 keys |= {"run.updates": options.updates, "parallel.mode": options.mode}
-                keys |= {"model.path": options.policy} if options.policy else {}
+                keys |= {"model.path": options.policy}
                 flags = [x for key, value in keys.items() for x in (f"--{key}", str(value))]
                 launch(size, [sys.executable, "-m", "paw", "train", *flags])
                 lines = (directory / "metrics.jsonl").read_text().splitlines()[1:]

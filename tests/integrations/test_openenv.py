@@ -340,7 +340,9 @@ def command(tmp_path: Path):
         process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_the_command_serves_until_it_is_told_to_stop(command, number):
     process = command("household", "--port", "0", "--split", "valid", "--env.level", "2")
     ready = process.stderr.readline()
@@ -354,6 +356,7 @@ def test_the_command_serves_until_it_is_told_to_stop(command, number):
     assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_does_not_keep_the_command_from_ending(command):
     process = command("openenv_rooms:Rooms", "--port", "0", PYTHONPATH=PATH)
     url = process.stderr.readline().partition(" at ")[2].partition(";")[0]
