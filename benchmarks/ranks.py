@@ -3,9 +3,9 @@
     python benchmarks/ranks.py speed --data DIR [--ranks 2] [--pairs 3] [--updates 4]
     python benchmarks/ranks.py memory [--ranks 1 2 4] [--hidden 768]
 
-`speed`: updates of the ALFWorld recipe's size (its small policy, one thread a rank) by one process and by several, in
-turns in changing order; the first update of a run warms up. Prints the ratio of seconds with the
-95 % interval of the median, and what each stage took.
+`speed`: updates of the size of ALFWorld's small recipe (one thread a rank) by one process and by
+several, in turns in changing order; the first update of a run warms up. Prints the ratio of seconds
+with the 95 % interval of the median, and what each stage took.
 `memory`: resident bytes of a rank between two optimizer steps with `parallel.mode = shard`, over
 those before the model was made.
 """
