@@ -84,7 +84,7 @@ def measure_speed(options: argparse.Namespace) -> None:
                 directory = Path(folder) / f"{pair}-{size}"
                 keys = SPEED | {"env.data_dir": options.data, "run.directory": directory}
                 keys |= {"run.updates": options.updates, "parallel.mode": options.mode}
-                keys |= {"model.path": options.policy}
+                keys["model.path"] = options.policy
                 flags = [x for key, value in keys.items() for x in (f"--{key}", str(value))]
                 launch(size, [sys.executable, "-m", "paw", "train", *flags])
                 lines = (directory / "metrics.jsonl").read_text().splitlines()[1:]

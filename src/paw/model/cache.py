@@ -83,9 +83,9 @@ class SlotCache:
             self._layers[layer] = self._grown(keys), self._grown(values)
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], start: int) -> None:
-        """Give each slot of `targets` the tokens of its slot of `sources`; they share the first
-        `start`."""
-        stop = max((len(self.tokens[slot]) for slot in sources), default=start)
+        """Give each slot of `targets` the tokens of its slot of `sources`, one or more; they share
+        the first `start`."""
+        stop = max(len(self.tokens[slot]) for slot in sources)
         there, here = (self._index([self.rows[slot] for slot in x]) for x in (sources, targets))
         for keys, values in self._layers.values():
             for tensor in (keys, values):
@@ -115,7 +115,7 @@ class SlotCache:
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         """`rows` where the layers are: a list would go to the GPU again for each of them, and
-        wait for it each time (39 % of acting, measured)."""
+        wait for it each time."""
         place = next((keys.device for keys, _ in self._layers.values()), None)
         return torch.tensor(rows, dtype=torch.long, device=place)
 

@@ -113,8 +113,10 @@ def token_scores(
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, unknown: Tensor | None) -> Tensor:
+    """In fp32 or wider, unless `_is_narrow`."""
     logits = hidden @ weight.T
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if not _is_narrow(hidden, bias):
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _without(logits if bias is None else logits.add_(bias), unknown)
 
 
@@ -164,13 +166,10 @@ class _TokenLogprobs(torch.autograd.Function):
         log_normaliser = torch.empty_like(logprobs)
         is_top = torch.empty_like(logprobs, dtype=torch.bool)
         columns = logprobs, entropy, log_normaliser, is_top
+        statistics = _narrow_statistics if _is_narrow(hidden, bias) else _statistics
         for i in range(0, len(hidden), chunk):
             rows = slice(i, i + chunk)
-            if _is_narrow(hidden, bias):
-                logits = _without(hidden[rows] @ narrow.T, unknown)
-                found = _narrow_statistics(logits, targets[rows])
-            else:
-                found = _statistics(_logits(hidden[rows], narrow, bias, unknown), targets[rows])
+            found = statistics(_logits(hidden[rows], narrow, bias, unknown), targets[rows])
             for column, values in zip(columns, found, strict=True):
                 column[rows] = values
         ctx.save_for_backward(hidden, weight, targets, bias, unknown, log_normaliser)
@@ -197,23 +196,21 @@ class _TokenLogprobs(torch.autograd.Function):
         chunk = ctx.chunk * (wide.itemsize // hidden.dtype.itemsize if is_narrow else 1)  # as bytes
         for rows in grad_logprobs.nonzero().squeeze(1).split(chunk):
             h, g, chosen = hidden[rows], grad_logprobs[rows, None], targets[rows, None]
-            lse = log_normaliser[rows, None]
+            lse, logits = log_normaliser[rows, None], _logits(h, narrow, bias, unknown)
             if is_narrow:
                 # d logprob / d logits = onehot - p. `g` scales rows of H instead of V numbers, and
                 # 1 - p of the target comes from its log: p itself is rounded.
-                logits = _without(h @ narrow.T, unknown)
                 grad_logits = logits.softmax(-1)
                 errors = torch.expm1(logits.gather(1, chosen) - lse)
                 grad_logits.scatter_(1, chosen, errors.to(grad_logits.dtype))
                 scale, h = -g, (h * -g).to(h.dtype)
-                del logits
             else:
-                grad_logits = _logits(h, narrow, bias, unknown)
-                grad_logits.sub_(lse).exp_()
+                grad_logits = logits.sub_(lse).exp_()
                 grad_logits.mul_(-g).scatter_add_(1, chosen, g)
                 if grad_bias is not None:
                     grad_bias += grad_logits.sum(0)
                 grad_logits, scale = grad_logits.to(hidden.dtype), None
+            del logits  # before the products, and before the next chunk's
             if grad_hidden is not None:
                 of_rows = grad_logits @ narrow
                 grad_hidden[rows] = of_rows if scale is None else of_rows.mul_(scale)
