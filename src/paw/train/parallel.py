@@ -12,6 +12,7 @@ scores of rows, sums for the metrics (pickled, over gloo), and gradients or weig
 import contextlib
 import datetime
 import errno
+import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -208,10 +209,24 @@ class Shards(Replicas):
 
 @torch.no_grad()
 def _fill(policy: Policy, parts: Iterable[Tensor]) -> None:
-    """Gather a policy's weights, a tensor at a time."""
-    for own, part in zip(policy.model.parameters(), parts, strict=True):
-        own.untyped_storage().resize_(own.numel() * own.element_size())
-        own.copy_(cast(DTensor, part).full_tensor())
+    """Gather a policy's weights, about `BUCKET` numbers in a message."""
+    whole, size = iter(policy.model.parameters()), dist.get_world_size()
+    for bucket in _buckets(list(parts)):
+        own = [_padded(cast(DTensor, part), size) for part in bucket]
+        flat = torch.cat(own)
+        found = flat.new_empty(size * flat.numel())
+        dist.all_gather_into_tensor(found, flat)
+        columns = found.view(size, -1).split([one.numel() for one in own], dim=1)
+        for column, weight in zip(columns, itertools.islice(whole, len(own)), strict=True):
+            weight.untyped_storage().resize_(weight.numel() * weight.element_size())
+            weight.copy_(column.reshape(-1)[: weight.numel()].view_as(weight))
+
+
+def _padded(part: DTensor, size: int) -> Tensor:
+    """A rank's rows, flat and as many as the first rank's: the last ranks may have fewer."""
+    own = part.to_local().flatten()
+    rows = -(-part.shape[0] // size)
+    return nn.functional.pad(own, (0, rows * (part.numel() // part.shape[0]) - own.numel()))
 
 
 def _empty(policy: Policy) -> None:
