@@ -10,9 +10,11 @@ from paw.compare.tell import Story
 from paw.evals.paired import LEAST_PAIRS, t_quantile
 
 COLOURS = (
-    "#555555", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d",
-    "#4d7c0f", "#6d28d9",
+    "#555555", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#d4a106", "#0891b2", "#db2777",
+    "#65a30d", "#78350f",
 )  # fmt: skip
+TOGETHER = 3
+"""Arms of which one picture can hold the curves and their bands"""
 KINDS = ("png", "svg")
 
 
@@ -41,13 +43,19 @@ def draw(story: Story, output: Path) -> list[Path]:
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure, axes = _grid(width, height, 1, 1)
+    return figure, axes[0]
+
+
+def _grid(width: float, height: float, rows: int, columns: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.25)
-    return figure, axis
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    return figure, list(axes)
 
 
 def _colour(story: Story, arm: str) -> str:
@@ -77,37 +85,54 @@ def _seeds(story: Story) -> Any:
 
 
 def _curves(story: Story) -> Any:
-    """Panel success by update: means over seeds, bands of the t interval of the mean."""
+    """Panel success by update: means over seeds, bands of the t interval of the mean. Many arms
+    have a picture each, with the baseline in it."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axis = _figure(7.0, 4.2)
-    for arm in story.arms:
-        curves = [dict(r.curve) for r in story.results if r.arm == arm.name and r.final is not None]
-        if not curves:
-            continue
-        updates = sorted(set.intersection(*(set(curve) for curve in curves)))
-        columns = [[100 * curve[u] for curve in curves] for u in updates]
-        means = [fmean(column) for column in columns]
-        colour = _colour(story, arm.name)
-        label = f"{arm.name} ({len(curves)} seed{'s' if len(curves) > 1 else ''})"
-        axis.plot(updates, means, "o-", markersize=3.5, color=colour, label=label, zorder=3)
-        for curve in curves:
-            axis.plot(updates, [100 * curve[u] for u in updates], color=colour, alpha=0.25, lw=0.7)
-        if len(curves) > 1:
-            halves = [_half(column) for column in columns]
-            low = [m - h for m, h in zip(means, halves, strict=True)]
-            high = [m + h for m, h in zip(means, halves, strict=True)]
-            axis.fill_between(updates, low, high, color=colour, alpha=0.12, linewidth=0)
+    done = {r.arm for r in story.results if r.final is not None}
+    arms = [a.name for a in story.arms if a.name in done]
+    shown = [arms]
+    if len(arms) > TOGETHER:
+        first = [name for name in arms if name == story.baseline]
+        shown = [[*first, name] for name in arms if name != story.baseline]
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    size = (7.0, 4.2) if len(shown) == 1 else (3.2 * columns, 2.5 * rows + 0.5)
+    figure, axes = _grid(*size, rows, columns)
+    for axis, names in zip(axes, shown, strict=False):
+        for name in names:
+            _curve(axis, story, name)
+        axis.legend(fontsize=8, frameon=False)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    for axis in axes[len(shown) - columns : len(shown)]:  # the lowest of each column
+        axis.tick_params(labelbottom=True)
     # Of what was measured: the band of two seeds would hide it.
     seen = [100 * v for r in story.results if r.final is not None for _, v in r.curve]
-    axis.set_ylim(max(0.0, min(seen) - 5), min(100.0, max(seen) + 5))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlabel("update")
-    axis.set_ylabel("panel success, %")
-    axis.set_title("Means over seeds (thin: single seeds); bands: 95 % t interval of each mean",
-                   fontsize=9)  # fmt: skip
-    axis.legend(fontsize=8, frameon=False)
+    axes[0].set_ylim(max(0.0, min(seen) - 5), min(100.0, max(seen) + 5))
+    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("update", fontsize=9)
+    figure.supylabel("panel success, %", fontsize=9)
+    figure.suptitle("Means over seeds (thin: single seeds); bands: 95 % t interval of each mean",
+                    fontsize=9)  # fmt: skip
     return figure
+
+
+def _curve(axis: Any, story: Story, arm: str) -> None:
+    curves = [dict(r.curve) for r in story.results if r.arm == arm and r.final is not None]
+    updates = sorted(set.intersection(*(set(curve) for curve in curves)))
+    columns = [[100 * curve[u] for curve in curves] for u in updates]
+    means = [fmean(column) for column in columns]
+    colour = _colour(story, arm)
+    label = f"{arm} ({len(curves)} seed{'s' if len(curves) > 1 else ''})"
+    axis.plot(updates, means, "o-", markersize=3.5, color=colour, label=label, zorder=3)
+    for curve in curves:
+        axis.plot(updates, [100 * curve[u] for u in updates], color=colour, alpha=0.25, lw=0.7)
+    if len(curves) > 1:
+        halves = [_half(column) for column in columns]
+        low = [m - h for m, h in zip(means, halves, strict=True)]
+        high = [m + h for m, h in zip(means, halves, strict=True)]
+        axis.fill_between(updates, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def _forest(story: Story) -> Any:
