@@ -20,8 +20,11 @@ MODES = {"replicate": Replicas, "shard": Shards}
 
 def play(environ: dict[str, str], said: Path, work: list) -> None:
     """With torchrun's variables in `environ` and stderr in `said`: `work` is the words of a `paw`
-    command, a list of (mode, flags), runs that are trained one after the other, or `kept`."""
+    command, a list of (mode, flags), runs that are trained one after the other, or `kept`. FOLDER,
+    WORDS and FILE_LIMIT of `environ` are this one's working directory, further words of its command
+    and the size of files that it may write."""
     os.environ |= environ
+    os.chdir(environ.get("FOLDER", "."))
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -32,7 +35,7 @@ def play(environ: dict[str, str], said: Path, work: list) -> None:
     if work == ["kept"]:
         return print(*kept())
     if isinstance(work[0], str):
-        sys.exit(main(work))
+        sys.exit(main([*work, *environ.get("WORDS", "").split()]))
     for mode, flags in work:
         ranks = MODES[mode]()
         train(arguments.configuration([], flags), ranks=ranks)

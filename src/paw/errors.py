@@ -29,21 +29,26 @@ class RunFailure(Exception):
     """A run that cannot go on through no fault of its input; the command line exits 1."""
 
 
-def warn(message: str) -> None:
-    """One line on stderr."""
-    tell(f"paw: warning: {visible(message)}")
+def warn(message: str, *, of_one: bool = False) -> None:
+    """One line on stderr. `of_one`: of this process of a run alone, which says it even if another
+    speaks for the run."""
+    line = f"warning: {visible(message)}"
+    if _rank == 0:
+        print(f"paw: {line}", file=sys.stderr)
+    elif of_one:
+        print(f"paw: rank {_rank}: {line}", file=sys.stderr)
 
 
 def tell(text: str) -> None:
     """Plain text on stderr, from the process that speaks for a run."""
-    if _speaks:
+    if _rank == 0:
         print(text, file=sys.stderr)
 
 
-def speak_no_more() -> None:
-    """Another process of this run says the same."""
-    global _speaks
-    _speaks = False
+def speak_as(rank: int) -> None:
+    """This process is one of a run for which that of rank 0 speaks."""
+    global _rank
+    _rank = rank
 
 
-_speaks = True
+_rank = 0

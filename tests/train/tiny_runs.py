@@ -34,7 +34,10 @@ SETTINGS = {
 
 
 def make_policy(
-    directory: Path, card: str = '[env]\nname = "household"\n', max_positions: int = 512
+    directory: Path,
+    card: str = '[env]\nname = "household"\n',
+    max_positions: int = 512,
+    seed: int = 0,
 ) -> Path:
     """An HF directory with an untrained policy of one layer and a card."""
     source = make("household", split="train")
@@ -47,7 +50,7 @@ def make_policy(
     tokenizer = make_tokenizer(texts)
     model = create_policy_model(
         vocab_size=len(tokenizer), hidden_size=16, num_layers=1, num_heads=2, num_kv_heads=1,
-        intermediate_size=32, max_positions=max_positions, seed=0,
+        intermediate_size=32, max_positions=max_positions, seed=seed,
     )  # fmt: skip
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

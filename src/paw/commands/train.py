@@ -13,6 +13,7 @@ from paw.commands.arguments import (
     telling,
     warn_of_layers,
 )
+from paw.errors import UserError
 
 if TYPE_CHECKING:
     from paw.config.read import Resolved
@@ -41,6 +42,11 @@ Several GPUs: torchrun --nproc-per-node N -m paw train ... (docs/scaling.md).
 Ctrl-C or SIGTERM finishes the update, saves and stops; the same command goes on from there.
 """
 
+OUT_OF_MEMORY = (
+    "out of memory on the device: lower rollout.conversations or optimizer.tokens_per_micro_batch, "
+    'set model.gradient_checkpointing, or start more processes with parallel.mode = "shard"'
+)
+
 
 def add(declare: Declare) -> None:
     """Declare the command."""
@@ -53,8 +59,12 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     resolved = layers(known.configs, keys)
     config = resolved.config
     if known.dry_run:
+        if num_processes() > 1:
+            raise UserError("paw train --dry-run is one process: start it without torchrun")
         return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
+    from torch import OutOfMemoryError
+
     from paw.config.describe import origins
     from paw.runs.console import Bar, quiet
     from paw.runs.layout import newest_checkpoint, run_directory
@@ -81,9 +91,11 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
             bar.close()
             return stopped("stopped", 130) if ranks.leads else 130
         except RuntimeError as error:
+            bar.close()
+            if isinstance(error, OutOfMemoryError):
+                return stopped(OUT_OF_MEMORY, 1)
             if not ranks.is_lost(error):
                 raise
-            bar.close()
             return stopped("another process of this run has gone", 1)
     run = session.run
     if session.first_update >= config.run.updates:

@@ -110,7 +110,7 @@ class ModelConfig:
     """auto | cpu | cuda | cuda:N."""
     lora_rank: Annotated[int, Meta(ge=0, le=4096)] = 0
     """Rank of LoRA adapters on all linear layers; 0 trains all weights. Needs `paw-rl[lora]`."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, MayChange()] = False
     """Recompute activations in the backward pass: less memory, more time."""
     share_prefixes: bool = True
     """Learning computes a beginning that rows of a micro-batch have in common once; the same up to
@@ -146,7 +146,7 @@ class RolloutConfig:
     validity: Literal["accepted", "format"] = "accepted"
     """Invalid = malformed or refused by the environment (`accepted`), or only malformed (`format`,
     as verl-agent counts)."""
-    conversations: Interval = 0
+    conversations: Annotated[Interval, MayChange()] = 0
     """Most that are played side by side; 0: as many as fit, decided when the run begins. Each draws
     from a seed of its own: this changes samples by float rounding alone."""
     sampler: Literal["local", "vllm"] = "local"
@@ -295,7 +295,7 @@ class OptimizerConfig:
     """M: optimizer steps of one pass over an update's samples."""
     epochs: Annotated[int, Meta(ge=1, le=1000)] = 1
     """Passes over an update's samples, each with M steps of the same size."""
-    tokens_per_micro_batch: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    tokens_per_micro_batch: Annotated[int, Meta(ge=0, le=100_000_000), MayChange()] = 0
     """Tokens of one forward and backward pass (a single longer sample still makes one); 0: as many
     as fit, up to 16,384, decided when the run begins."""
     max_grad_norm: Positive = 1.0

@@ -47,7 +47,7 @@ class Critic:
             packed: rows of tokens.
             positions: [S] long, indices into `packed.token_ids` (the last prompt token of a turn).
         """
-        return self.core(packed, positions, self._autocast())
+        return self.core(packed, positions, self._autocast()).squeeze(1)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.compute_dtype is None:
@@ -71,7 +71,7 @@ class Critic:
 
 
 class _Core(nn.Module):
-    """From packed rows to values in one forward pass, as the policy's."""
+    """From packed rows to values [S, 1] in one forward pass, as the policy's."""
 
     def __init__(self, backbone: Any, head: nn.Linear) -> None:
         super().__init__()
@@ -88,4 +88,4 @@ class _Core(nn.Module):
         # The head alone runs wide: returns differ by less than bf16 resolves.
         return nn.functional.linear(
             read.to(wide), self.head.weight.to(wide), self.head.bias.to(wide)
-        ).squeeze(1)
+        )

@@ -132,30 +132,31 @@ def fresh_model(config: Any) -> Any:
     return model_class(config).from_config(config)
 
 
-def read_shape(path: str) -> ModelShape | None:
+def read_shape(path: str, *, ask_hub: bool = False) -> ModelShape | None:
     """The shape of a model directory or GGUF file, or of a hub model whose config.json is in the
     local cache.
 
-    No weight is read; None where the hub would have to be asked.
+    No weight is read; None where the hub would have to be asked, or with `ask_hub` has no answer.
 
     Raises:
         UserError: the configuration cannot be read or is of an unknown kind.
     """
     try:
-        return shape_of(read_config(path))
+        return shape_of(read_config(path, ask_hub=ask_hub))
     except FileNotFoundError:
         return None
 
 
-def read_config(path: str) -> Any:
-    """The transformers configuration of a directory, a GGUF file, or a hub model's in the cache.
+def read_config(path: str, *, ask_hub: bool = False) -> Any:
+    """The transformers configuration of a directory, a GGUF file, or a hub model's in the cache,
+    with `ask_hub` of the hub.
 
     Raises:
         UserError: it cannot be read or is of an unknown kind.
         FileNotFoundError: the hub would have to be asked.
     """
     try:
-        return AutoConfig.from_pretrained(**source(path), local_files_only=True)
+        return AutoConfig.from_pretrained(**source(path), local_files_only=not ask_hub)
     except BROKEN as error:
         if isinstance(error, OSError) and not Path(path).exists():
             raise FileNotFoundError(path) from error

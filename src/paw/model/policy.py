@@ -210,8 +210,11 @@ class Policy:
         return logprobs
 
     def twin(self) -> "Policy":
-        """Another of the same kind, with weights of its own that are not set; it learns nothing."""
-        own = {id(p): nn.Parameter(torch.empty_like(p), False) for p in self.model.parameters()}
+        """Another of the same kind, whose own weights have no memory yet; it learns nothing."""
+        own = {}
+        for p in self.model.parameters():
+            own[id(p)] = nn.Parameter(torch.empty_like(p), False)
+            own[id(p)].untyped_storage().resize_(0)  # before the next: never a model more
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model, own)
         other.head = TokenLogprobs(other.model.get_output_embeddings())

@@ -230,14 +230,15 @@ class EngineSampler:
                     f"{when} the sampler still computes with the weights of update {seen.version}: "
                     "the hand-over did nothing (docs/vllm.md)"
                 )
-        if seen is None or found != seen.theirs:  # else what is not taken over adds up
+        # Else what is not taken over adds up; a GPU's own noise is no move.
+        if seen is None or _difference(found, seen.theirs) > NOTICED:
             self._seen = _Seen(version, ours, found)
 
 
 def weights_of(policy: Policy) -> Iterable[tuple[str, Tensor]]:
     """Weights by their names in a model directory, LoRA merged."""
-    model = policy.model
-    return (merged_state_dict(model) if policy.lora_rank else model.state_dict()).items()
+    model = policy.model  # merged where it is asked for, which may be on one rank
+    yield from (merged_state_dict(model) if policy.lora_rank else model.state_dict()).items()
 
 
 def _fixed_rows(ids: Sequence[int], length: int) -> list[list[int]]:
@@ -268,7 +269,7 @@ def _broken(what: str) -> RunFailure:
 def _late() -> Iterator[None]:
     """A line on stderr where what is inside takes long."""
     line = f"no answer of the sampler's engine for {LATE_SECONDS:g} s"
-    timer = threading.Timer(LATE_SECONDS, warn, [line])
+    timer = threading.Timer(LATE_SECONDS, lambda: warn(line, of_one=True))
     timer.daemon = True
     timer.start()
     try:

@@ -44,9 +44,10 @@ def usable_bytes(device: str, processes: int = 1) -> int:
     return int(free_bytes(device) * FREE_SHARE[kind]) // (processes if kind == "cpu" else 1)
 
 
-def standing_bytes(config: Config, shape: ModelShape) -> int:
-    """What a run that is not sharded takes all the time."""
-    return bytes_of(shape, precision_in_bytes(config.model), _work(config, True, 1)).standing
+def learning_bytes(config: Config, shape: ModelShape) -> int:
+    """What a run that is not sharded takes while it learns from one row, the longest that it may
+    have."""
+    return bytes_of(shape, precision_in_bytes(config.model), _work(config, True, 1)).learning
 
 
 def _work(config: Config, learns: bool, shards: int) -> Work:

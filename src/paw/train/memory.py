@@ -46,12 +46,14 @@ def with_less_memory(
     if limit.halved or limit.tokens < 2 or not may_retry:
         raise UserError(
             f"out of memory with {limit.tokens:,} tokens in a forward and backward pass: lower "
-            "optimizer.tokens_per_micro_batch, rollout.max_prompt_tokens or max_response_tokens, "
-            "or set model.gradient_checkpointing or model.lora_rank"
+            "optimizer.tokens_per_micro_batch, or set model.gradient_checkpointing or "
+            'parallel.mode = "shard" with more processes (a run that has begun may change these); '
+            "else in a new run rollout.max_prompt_tokens, max_response_tokens or model.lora_rank"
         )
     warn(
         f"out of memory with {limit.tokens:,} tokens in a forward and backward pass: from here on "
-        f"{limit.tokens // 2:,}; other bits, the same update up to rounding"
+        f"{limit.tokens // 2:,}; other bits, the same update up to rounding",
+        of_one=True,
     )
     limit.tokens, limit.halved = limit.tokens // 2, True
     return with_less_memory(attempt, limit, undo, may_retry=may_retry)

@@ -30,11 +30,11 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard, empty
 
 from paw.config.tree import Config
-from paw.errors import RunFailure, UserError, first_line, speak_no_more
+from paw.errors import RunFailure, UserError, first_line, speak_as
 from paw.model.critic import Critic
 from paw.model.load import decoder_of, device_of, read_shape
 from paw.model.policy import Policy
-from paw.rollout.fit import standing_bytes, usable_bytes
+from paw.rollout.fit import learning_bytes, usable_bytes
 from paw.rollout.ranks import Ranks
 from paw.runs.layout import resolve_model
 
@@ -50,11 +50,11 @@ PLACE = "tensor"
 class Replicas(Ranks):
     """Ranks with the whole policy each."""
 
-    def __init__(self) -> None:
-        """Joins the others, as torchrun's variables say."""
+    def __init__(self, device: str = "auto") -> None:
+        """Joins the others, as torchrun's variables say; `device` is that of the weights."""
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self.on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        on_gpu = torch.cuda.is_available()
+        on_gpu = device_of(device) != "cpu"
         if on_gpu:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             if local >= torch.cuda.device_count():
@@ -67,8 +67,7 @@ class Replicas(Ranks):
             dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=WAIT)
         group = dist.new_group(backend="gloo", timeout=WAIT) if on_gpu else None
         self._objects = cast(dist.ProcessGroup | None, group)
-        if not self.leads:
-            speak_no_more()
+        speak_as(self.rank)
 
     def gather(self, mine: T) -> list[T]:
         found: list[Any] = [None] * self.size
@@ -127,8 +126,13 @@ class Shards(Replicas):
 
     def split(self, policy: Policy, critic: Critic | None) -> None:
         self._mesh = init_device_mesh(policy.device.type, (self.size,))
+        methods = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
+        if not all(hasattr(FSDPModule, name) for name in methods):
+            raise UserError(
+                f'parallel.mode = "shard" needs a newer torch than {torch.__version__} (2.13 is '
+                'tested): update it, or set parallel.mode = "replicate"'
+            )
         self._policy, self._twin = policy, policy.twin()
-        _empty(self._twin)
         self._shard(policy.core, decoder_of(policy.model))
         if critic is not None:
             self._shard(critic.core, critic.backbone)
@@ -247,13 +251,15 @@ def join(config: Config) -> Ranks:
             f'model.device = "{config.model.device}" is one for all processes: set it to "auto"'
         )
     try:
-        ranks = Replicas()
-    except dist.DistError as error:
+        ranks = Replicas(config.model.device)
+    except RuntimeError as error:  # gloo's own is no DistError
         raise UserError(f"cannot join the other processes: {first_line(error)}") from error
     mode = config.parallel.mode
     try:
         if mode == "auto":  # what is free differs from one to the other
-            mode = "replicate" if all(ranks.gather(_fits(config, ranks.on_machine))) else "shard"
+            with ranks.first():
+                fits = _fits(config, ranks.on_machine)
+            mode = "replicate" if all(ranks.gather(fits)) else "shard"
         return ranks if mode == "replicate" else Shards()
     except RuntimeError as error:
         if not ranks.is_lost(error):
@@ -262,12 +268,12 @@ def join(config: Config) -> Ranks:
 
 
 def _fits(config: Config, on_machine: int) -> bool:
-    """Is there room for all of what is trained, on the device as it is now?"""
-    shape = read_shape(resolve_model(config.model.path))
-    if shape is None:
-        return True
+    """Is there room to learn from a row with all of what is trained, on the device as it is now?"""
+    shape = read_shape(resolve_model(config.model.path), ask_hub=True)
+    if shape is None:  # nor are its weights to be had, which says so
+        return False
     room = usable_bytes(device_of(config.model.device), on_machine)
-    return standing_bytes(config, shape) <= room
+    return learning_bytes(config, shape) <= room
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -41,6 +41,13 @@ from paw.runs.threads import set_threads
 from paw.runs.write import Run, check_directory, lock
 from paw.text.tokenizer import load_tokenizer
 from paw.train.advantages import ALGORITHMS
+from paw.train.alike import (
+    check_configuration,
+    check_seen,
+    check_shared,
+    check_tasks,
+    check_weights,
+)
 from paw.train.checkpoint import explain_broken, restore
 from paw.train.judge import Rules
 from paw.train.learner import Learner
@@ -132,13 +139,11 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     Raises:
         UserError: anything in the configuration that does not fit what is there.
     """
+    check_configuration(config, ranks)
     torch.manual_seed(config.run.seed)
     with ranks.first():  # what it keeps for later runs is made once
         source = open_source(config)
-    facts = ranks.gather(source.facts() if ranks.size > 1 else None)
-    for rank, seen in enumerate(facts):
-        if seen != facts[0]:
-            raise UserError(f"env.data_dir: rank {rank} finds other tasks there than rank 0")
+    check_tasks(source, ranks)
     alone = ALGORITHMS[config.algorithm.name].learns_alone
     if config.rollout.group_size == 1 and alone is not None:
         warn(
@@ -146,11 +151,14 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
             f"{config.algorithm.name} learns {alone}"
         )
     place = training_place(config)
-    check_directory(config, place)  # before a checkpoint in it is read
-    config = as_begun(config)
+    if ranks.leads:
+        check_directory(config, place)  # before a checkpoint in it is read
     checkpoint = ranks.agreed(newest_checkpoint(place.directory / "checkpoints"))
-    if checkpoint is not None and ranks.leads:  # one that another process trains on is soon gone
-        os.close(lock(place))
+    if checkpoint is not None:
+        check_seen(checkpoint, ranks)
+        if ranks.leads:  # one that another process trains on is soon gone
+            os.close(lock(place))
+    config = as_begun(config)
     path = unpack(resolve_model(config.model.path))
     room = min(ranks.gather(usable_bytes(device_of(config.model.device), ranks.on_machine)))
     if checkpoint is None or config.model.lora_rank:  # an adapter goes on its first weights
@@ -158,6 +166,7 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     else:
         with explain_broken(checkpoint):
             policy = load_checkpoint(config, checkpoint)
+    check_weights(policy, str(checkpoint or path), ranks)
     tokenizer = load_tokenizer(tokenizer_place(config.model.adapter, path))
     check_vocabulary(policy, tokenizer, config.model.path)
     set_threads(config.run.threads, policy.num_parameters)
@@ -169,6 +178,7 @@ def open_session(config: Config, ranks: Ranks = ALONE) -> Session:
     check_entropy(actor.sampler, config.algorithm.old_logprobs, config.paw.entropy)
     run = Run(config) if ranks.leads else Follower(config)
     try:
+        check_shared(place.directory, ranks)
         return _begin(run, actor, ranks, source=source, checkpoint=checkpoint, path=path)
     except BaseException:
         run.close()

@@ -1,0 +1,89 @@
+"""What the processes of a run must have alike, held before it begins: a stale copy of a model or a
+directory of its own on one machine would make another run of it without a word."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paw.config.tree import Config
+from paw.envs.base import TaskSource
+from paw.errors import UserError
+from paw.model.policy import Policy
+from paw.rollout.ranks import Ranks
+
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def check_configuration(config: Config, ranks: Ranks) -> None:
+    """UserError: a rank was started with another one."""
+    found = ranks.gather(config)
+    rank = _odd(found)
+    if rank is not None:
+        first, other = (_keys(asdict(found[n])) for n in (0, rank))
+        key = next(key for key in first if first[key] != other[key])
+        raise UserError(
+            f"rank {rank} was started with {key} = {other[key]!r}, rank 0 with {first[key]!r}: "
+            "give all the same configuration"
+        )
+
+
+def check_tasks(source: TaskSource, ranks: Ranks) -> None:
+    """UserError: a rank finds other data."""
+    rank = _odd(ranks.gather(source.facts() if ranks.size > 1 else None))
+    if rank is not None:
+        raise UserError(f"env.data_dir: rank {rank} finds other tasks there than rank 0")
+
+
+def check_weights(policy: Policy, place: str, ranks: Ranks) -> None:
+    """UserError: a rank has loaded others from its `place`."""
+    tensors = policy.model.state_dict().values() if ranks.size > 1 else ()
+    # Sums of their bits: exact and in any order, so the same on every kind of device.
+    sums = [int(t.view(BITS[t.element_size()]).sum(dtype=torch.int64)) for t in tensors]
+    rank = _odd(ranks.gather(sums))
+    if rank is not None:
+        raise UserError(
+            f"rank {rank} has loaded other weights from {place} than rank 0: a copy on its machine "
+            "that is older?"
+        )
+
+
+def check_shared(directory: Path, ranks: Ranks) -> None:
+    """UserError: a rank does not see what rank 0 writes in its run directory."""
+    if ranks.size == 1:
+        return
+    token = ranks.agreed(directory / f".seen-by-all-{secrets.token_hex(8)}")
+    if ranks.leads:
+        token.touch()
+    ranks.gather(None)
+    try:
+        check_seen(token, ranks)
+    finally:
+        if ranks.leads:
+            token.unlink()
+
+
+def check_seen(path: Path, ranks: Ranks) -> None:
+    """UserError: a rank does not see a path in the run directory that rank 0 does."""
+    seen = ranks.gather((path.exists(), str(Path.cwd())))
+    rank = next((n for n, (there, _) in enumerate(seen) if not there), None)
+    if rank is not None:
+        raise UserError(
+            f"run.directory: rank {rank} (in {seen[rank][1]}) does not see {path}, which rank 0 "
+            "does: it must be one that all machines share, with its whole path if they start in "
+            "different folders"
+        )
+
+
+def _odd(found: Sequence[Any]) -> int | None:
+    """The first rank whose is not rank 0's."""
+    return next((rank for rank, other in enumerate(found) if other != found[0]), None)
+
+
+def _keys(tables: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()
+    }
