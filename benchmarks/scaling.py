@@ -9,6 +9,7 @@ and learned from an update of 16 x 8 ALFWorld-shaped episodes of Qwen2.5-1.5B in
 """
 
 import argparse
+import math
 
 from transformers import Qwen2Config
 
@@ -95,8 +96,9 @@ def modes(gpus: int) -> tuple[str, ...]:
 def print_seconds(counts: list[int]) -> None:
     """Of one update of Qwen2.5-1.5B, `replicate` and `shard`."""
     print("\nSeconds of an update of 16 x 8 episodes, Qwen2.5-1.5B")
-    print("| GPUs | act | gather | learn | add up | hand over (`shard`) | in all |")
-    print("|---" * 7 + "|")
+    modes = "`replicate`: add up | in all | `shard`: in passes | hand over | in all"
+    print(f"| GPUs | act | gather | learn | {modes} |")
+    print("|---" * 9 + "|")
     for gpus in counts:
         conversations = -(-CONVERSATIONS // gpus)
         uneven = 1 + (IMBALANCE if gpus > 1 else 0)
@@ -106,8 +108,13 @@ def print_seconds(counts: list[int]) -> None:
         gather = share * TRAINED_TOKENS * BYTES_A_TOKEN / PICKLED
         learn = LEARNING / gpus * uneven
         add = 2 * share * 4 * WEIGHTS / link  # fp32
+        # Weights for the forward and the backward pass and their gradient, as if nothing of it
+        # went on beside the products.
+        passes = math.ceil(TRAINED_TOKENS / gpus / MICRO_BATCH)
+        inside = passes * share * (2 * 2 + 4) * WEIGHTS / link
         hand = share * 2 * WEIGHTS / link
-        cells = (act, gather, learn, add, hand, act + gather + learn + add)
+        both = act + gather + learn
+        cells = (act, gather, learn, add, both + add, inside, hand, both + inside + hand)
         print(f"| {gpus} | " + " | ".join(f"{x:.2f}" for x in cells) + " |")
 
 

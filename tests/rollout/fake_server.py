@@ -156,7 +156,7 @@ def truncated(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None
 
 
 def late(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:
-    time.sleep(0.6)
+    time.sleep(2.0)
 
 
 def reset(handler: BaseHTTPRequestHandler, status: int, body: bytes) -> None:

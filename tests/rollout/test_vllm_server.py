@@ -116,10 +116,11 @@ FAULTS = {
 
 def test_what_passes_is_tried_again(policy, server, tmp_path, monkeypatch):
     """The same responses as without; what does not pass is one line with the first reason."""
-    monkeypatch.setattr(vllm_client, "ANSWER_SECONDS", 0.3)
     sampler = sampler_of(server.url, policy, tmp_path)
     expected = sampler.sample(requests(), temperature=1.0, max_tokens=6)
     for fault, line in FAULTS.values():
+        if fault is late:  # the others may answer as slowly as the machine does
+            monkeypatch.setattr(vllm_client, "ANSWER_SECONDS", 1.0)
         server.faults = [fault] * 3
         assert sampler.sample(requests(), temperature=1.0, max_tokens=6) == expected
         server.faults = [fault, *[failing(502)] * 3]
