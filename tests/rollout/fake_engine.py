@@ -106,6 +106,16 @@ class Deaf(FakeEngine):
         self.heard = True
 
 
+class Restless(Deaf):
+    """The same with the noise of a GPU, whose sums differ from call to call."""
+
+    noise = 0.0
+
+    def logprobs(self, rows: Sequence[Sequence[int]]) -> Any:
+        self.noise = 5e-5 - self.noise
+        return [[x - self.noise for x in row] for row in super().logprobs(rows)]
+
+
 class Behind(FakeEngine):
     """Computes with the weights of the hand-over before."""
 

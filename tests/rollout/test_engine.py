@@ -20,6 +20,7 @@ from fake_engine import (
     Numberless,
     Odd,
     Partial,
+    Restless,
     change,
     first,
     make_policy,
@@ -203,8 +204,9 @@ def test_a_small_update_that_is_not_taken_over_is_seen_too(policy, kind):
         sampler.load(policy, 5)
 
 
-def test_tiny_updates_that_are_not_taken_over_add_up(policy):
-    sampler = sampler_of(Deaf(policy, END_IDS), policy)
+@pytest.mark.parametrize("kind", [Deaf, Restless])
+def test_tiny_updates_that_are_not_taken_over_add_up(policy, kind):
+    sampler = sampler_of(kind(policy, END_IDS), policy)
     sampler.load(policy, 0)
     before = engine._learners(policy, sampler._rows)
     with pytest.raises(RunFailure, match="still computes with the weights of update 0"):
