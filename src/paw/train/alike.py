@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from paw.config.tree import Config
 from paw.envs.base import TaskSource
@@ -15,6 +16,7 @@ from paw.errors import UserError
 from paw.model.policy import Policy
 from paw.rollout.ranks import Ranks
 
+PART = 2**24
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -41,9 +43,7 @@ def check_tasks(source: TaskSource, ranks: Ranks) -> None:
 def check_weights(policy: Policy, place: str, ranks: Ranks) -> None:
     """UserError: a rank has loaded others from its `place`."""
     tensors = policy.model.state_dict().values() if ranks.size > 1 else ()
-    # Sums of their bits: exact and in any order, so the same on every kind of device.
-    sums = [int(t.view(BITS[t.element_size()]).sum(dtype=torch.int64)) for t in tensors]
-    rank = _odd(ranks.gather(sums))
+    rank = _odd(ranks.gather([_digest(t) for t in tensors]))
     if rank is not None:
         raise UserError(
             f"rank {rank} has loaded other weights from {place} than rank 0: a copy on its machine "
@@ -76,6 +76,13 @@ def check_seen(path: Path, ranks: Ranks) -> None:
             "does: it must be one that all machines share, with its whole path if they start in "
             "different folders"
         )
+
+
+def _digest(tensor: Tensor) -> int:
+    """The sum of its bits as numbers: exact, and so the same on every kind of device."""
+    bits = tensor.reshape(-1).view(BITS[tensor.element_size()])
+    # In parts: on a CPU a sum in another type is made of a copy.
+    return sum(int(part.sum(dtype=torch.int64)) for part in bits.split(PART))
 
 
 def _odd(found: Sequence[Any]) -> int | None:
