@@ -33,6 +33,7 @@ from paw.commands.arguments import configuration
 from paw.rollout.ranks import share
 from paw.runs import read
 from paw.train.loop import train
+from paw.train.parallel import _fits
 
 from .tiny_runs import make_policy
 
@@ -426,6 +427,19 @@ def test_torchrun_starts_ranks_that_speak_once(tmp_path: Path):
     said = (done.stdout + done.stderr).splitlines()
     assert sum(line.startswith("update 1/1") for line in said) == 1
     assert weights(tmp_path / "run", 1)
+
+
+def test_auto_shards_what_one_device_has_no_room_to_learn(tmp_path: Path):
+    """By config.json alone."""
+    from transformers import Qwen2Config
+
+    Qwen2Config(hidden_size=8192, num_hidden_layers=80, intermediate_size=29568).save_pretrained(
+        tmp_path
+    )
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model.safetensors").touch()
+    assert _fits(configuration([], []), 1)
+    assert not _fits(configuration([], ["--model.path", str(tmp_path)]), 1)
 
 
 def test_other_commands_are_one_process(monkeypatch: pytest.MonkeyPatch, capfd):
