@@ -71,7 +71,11 @@ ENDLESS = 1000
 NARROW = ("fp32", "bf16")
 COMPARED = tuple(name for name in RUNS if name not in ("kills", *NARROW))
 MODES = ("replicate", "shard")
-PAIRS = list(itertools.product((2, 4), MODES, COMPARED))
+PAIRS = [*itertools.product((2,), MODES, COMPARED)]
+PAIRS += [(4, "shard", name) for name in ("grpo", "gigpo", "ppo", "lora", "ppo-lora", "few")]
+PAIRS += [(4, "replicate", name) for name in ("grpo", "ppo", "lora")]
+MORE = [one for one in itertools.product((4,), MODES, COMPARED) if one not in PAIRS]
+"""Slow: four processes take two cores for long"""
 
 
 def flags(name: str, directory: Path, **more: float) -> list[str]:
@@ -155,8 +159,14 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def more_together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The others."""
+    return play_all(tmp_path_factory.mktemp("more-together"), MORE)
+
+
 def play_all(folder: Path, pairs: list[tuple[int, str, str]]) -> Path:
-    for size in (2, 4):
+    for size in sorted({n for n, _, _ in pairs}):
         wanted = [(mode, name) for n, mode, name in pairs if n == size]
         runs = [(mode, flags(name, folder / f"{size}-{mode}-{name}")) for mode, name in wanted]
         codes, said = finish(launch(size, folder, runs))
@@ -187,6 +197,12 @@ def assert_same_metrics(run: Path, other: Path) -> None:
 @pytest.mark.parametrize("size, mode, name", PAIRS)
 def test_ranks_together_are_one_process(alone, together: Path, size, mode, name):
     assert_same_run(together / f"{size}-{mode}-{name}", alone(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size, mode, name", MORE)
+def test_so_are_more(alone, more_together: Path, size, mode, name):
+    assert_same_run(more_together / f"{size}-{mode}-{name}", alone(name))
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
@@ -236,9 +252,16 @@ def test_one_process_goes_on_with_all_that_ranks_had(
     assert_same_metrics(tmp_path / "ours", tmp_path / "one")
 
 
-@pytest.mark.parametrize("size, mode", [*itertools.product((2, 4), MODES)])
-def test_weight_0_is_the_baseline_to_the_bit(together: Path, size: int, mode: str):
-    one, other = (weights(together / f"{size}-{mode}-{name}") for name in ("silent", "baseline"))
+@pytest.mark.parametrize("mode", MODES)
+def test_weight_0_is_the_baseline_to_the_bit(together: Path, mode: str):
+    one, other = (weights(together / f"2-{mode}-{name}") for name in ("silent", "baseline"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_so_it_is_with_four(more_together: Path, mode: str):
+    one, other = (weights(more_together / f"4-{mode}-{name}") for name in ("silent", "baseline"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
