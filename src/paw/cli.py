@@ -64,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unexpected = rest + [k for k in keys if k[:2] == "--" and not k.startswith(known.keys)]
         if unexpected:
             raise UserError(_unexpected(known, unexpected[0]))
-        if known.command != "train" and num_processes() > 1:
-            raise UserError(f"paw {known.command} is one process: start it without torchrun")
+        what = known.command + (" --dry-run" if getattr(known, "dry_run", False) else "")
+        if what != "train" and num_processes() > 1:
+            raise UserError(f"paw {what} is one process: start it without torchrun")
         status = known.run(known, keys) or 0
         print(end="", flush=True)  # a reader that has gone shows here, not at the interpreter's end
         return status

@@ -205,12 +205,15 @@ def test_so_are_more(alone, more_together: Path, size, mode, name):
     assert_same_run(more_together / f"{size}-{mode}-{name}", alone(name))
 
 
-def assert_same_run(ours: Path, theirs: Path) -> None:
-    """Weights, metrics (gradient norms among them) and every transition's judgement."""
-    found, wanted = weights(ours), weights(theirs)
+def assert_same_weights(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
         assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """Weights, metrics (gradient norms among them) and every transition's judgement."""
+    assert_same_weights(weights(ours), weights(theirs))
     assert_same_metrics(ours, theirs)
     for update in (1, 2, 3):
         pairs = zip(*(read.trajectories(run, update) for run in (ours, theirs)), strict=True)
@@ -246,9 +249,7 @@ def test_one_process_goes_on_with_all_that_ranks_had(
     for name, made in (("ours", together / f"{size}-{mode}-ppo-lora"), ("one", alone("ppo-lora"))):
         shutil.copytree(made, tmp_path / name)
         train(configuration([], flags("ppo-lora", tmp_path / name, **{"run.updates": 4})))
-    found, wanted = (weights(tmp_path / name, 4) for name in ("ours", "one"))
-    for key, value in wanted.items():
-        assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
+    assert_same_weights(*(weights(tmp_path / name, 4) for name in ("ours", "one")))
     assert_same_metrics(tmp_path / "ours", tmp_path / "one")
 
 
@@ -316,12 +317,6 @@ def test_a_broken_part_of_a_checkpoint_is_named(together: Path, tmp_path: Path, 
     assert line.endswith("the same command then goes on from the start")
 
 
-def make_policies(folder: Path) -> None:
-    """One by the same name in each of two folders, of other weights."""
-    for number, name in enumerate(("one", "other")):
-        make_policy(folder / name / "policy", max_positions=8192, seed=number)
-
-
 @pytest.mark.parametrize(
     "last, keys, line",
     [
@@ -339,7 +334,8 @@ def make_policies(folder: Path) -> None:
     ],
 )
 def test_ranks_that_are_not_alike_do_not_begin(tmp_path: Path, last: dict, keys: dict, line: str):
-    make_policies(tmp_path)
+    for number, name in enumerate(("one", "other")):  # policies of one name and other weights
+        make_policy(tmp_path / name / "policy", max_positions=8192, seed=number)
     words = ["train", *flags("few", tmp_path / "run", **keys)]
     folders = [{"FOLDER": str(tmp_path / name)} for name in ("one", "other")]
     codes, said = finish(launch(2, tmp_path, words, folders[1] | last, first=folders[0]))
@@ -419,9 +415,7 @@ def test_ten_kills_change_nothing(tmp_path: Path):
     codes, said = finish(launch(2, tmp_path, ["train", *kills(run, total)]))
     assert codes == [0, 0], said
     train(configuration([], kills(tmp_path / "whole", total)))
-    found, wanted = (weights(tmp_path / name, total) for name in ("killed", "whole"))
-    for key, value in wanted.items():
-        assert float((found[key] - value).abs().max() / value.abs().max()) < TOLERANCE, key
+    assert_same_weights(*(weights(tmp_path / name, total) for name in ("killed", "whole")))
     assert_same_metrics(run, tmp_path / "whole")
 
 

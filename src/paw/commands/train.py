@@ -13,7 +13,6 @@ from paw.commands.arguments import (
     telling,
     warn_of_layers,
 )
-from paw.errors import UserError
 
 if TYPE_CHECKING:
     from paw.config.read import Resolved
@@ -59,8 +58,6 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     resolved = layers(known.configs, keys)
     config = resolved.config
     if known.dry_run:
-        if num_processes() > 1:
-            raise UserError("paw train --dry-run is one process: start it without torchrun")
         return _show_dry_run(resolved, known.device_memory)
     needs_dry_run(known)
     from torch import OutOfMemoryError

@@ -89,7 +89,7 @@ class Resolved:
     @functools.cached_property
     def values(self) -> dict[str, Any]:
         """`table.key` -> its value, an environment's options among them."""
-        return _flat(self.config)
+        return flat(self.config)
 
     def given(self, *keys: str) -> bool:
         """Is any of these keys in a file or a flag?"""
@@ -189,7 +189,7 @@ def _fitting(
 def ignored(resolved: Resolved) -> list[str]:
     """What is given in a file or a flag and changes nothing, as another key's value makes it
     meaningless: one line each."""
-    lines, values, usual = [], _flat(resolved.config), _flat(Config())
+    lines, values, usual = [], flat(resolved.config), flat(Config())
     for key, layer in resolved.origin.items():
         table, _, name = key.partition(".")
         if not layer.by_hand or name not in keys_of(table) or values[key] == usual[key]:
@@ -319,7 +319,7 @@ def toml_line(key: str, value: Any) -> str:
 
 def changes(old: Config, new: Config, ignore: Iterable[str]) -> list[str]:
     """`table.key: old -> new` for every key that differs, but for those in `ignore`."""
-    before, after = _flat(old), _flat(new)
+    before, after = flat(old), flat(new)
     return [
         f"{key}: {shown(before.get(key))} -> {shown(after.get(key))}"
         for key in dict.fromkeys([*before, *after])
@@ -327,7 +327,7 @@ def changes(old: Config, new: Config, ignore: Iterable[str]) -> list[str]:
     ]
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
     """`table.key` -> value, the environment's options among them."""
     return {
         f"{name}.{key}": value

@@ -3,13 +3,13 @@ directory of its own on one machine would make another run of it without a word.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from paw.config.read import flat
 from paw.config.tree import Config
 from paw.envs.base import TaskSource
 from paw.errors import UserError
@@ -25,10 +25,10 @@ def check_configuration(config: Config, ranks: Ranks) -> None:
     found = ranks.gather(config)
     rank = _odd(found)
     if rank is not None:
-        first, other = (_keys(asdict(found[n])) for n in (0, rank))
-        key = next(key for key in first if first[key] != other[key])
+        first, other = (flat(found[n]) for n in (0, rank))
+        key = next(key for key in first | other if first.get(key) != other.get(key))
         raise UserError(
-            f"rank {rank} was started with {key} = {other[key]!r}, rank 0 with {first[key]!r}: "
+            f"rank {rank} was started with {key} = {other.get(key)!r}, rank 0 with {first.get(key)!r}: "
             "give all the same configuration"
         )
 
@@ -88,9 +88,3 @@ def _digest(tensor: Tensor) -> int:
 def _odd(found: Sequence[Any]) -> int | None:
     """The first rank whose is not rank 0's."""
     return next((rank for rank, other in enumerate(found) if other != found[0]), None)
-
-
-def _keys(tables: dict[str, Any]) -> dict[str, Any]:
-    return {
-        f"{table}.{key}": value for table, keys in tables.items() for key, value in keys.items()
-    }
