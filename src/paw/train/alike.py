@@ -28,8 +28,8 @@ def check_configuration(config: Config, ranks: Ranks) -> None:
         first, other = (flat(found[n]) for n in (0, rank))
         key = next(key for key in first | other if first.get(key) != other.get(key))
         raise UserError(
-            f"rank {rank} was started with {key} = {other.get(key)!r}, rank 0 with {first.get(key)!r}: "
-            "give all the same configuration"
+            f"rank {rank} was started with {key} = {other.get(key)!r}, rank 0 with "
+            f"{first.get(key)!r}: give all the same configuration"
         )
 
 
