@@ -20,6 +20,9 @@ from paw.evals.paired import Difference, difference, holm, verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = ("seeds.csv", "compare.md", "plots/forest.svg", "plots/curves.svg")
+RUN = ("toml", "json")
+"""Of each finished run: with these a comparison goes on elsewhere, by `paw compare` after
+`cp -r docs/evidence/NAME/runs DIR/NAME`."""
 METRICS = ("final", "late_window", "area")
 WORLD = ("model", "observations", "nats_per_observation", "difference", "low", "high", "top1",
          "command_saves")  # fmt: skip
@@ -45,6 +48,12 @@ def take_over(found: Path, kept: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
             shutil.copy(seeds.parent / name, target / Path(name).name)
+        for result in sorted(seeds.parent.glob("runs/*/seed-*.json")):
+            for suffix in RUN:
+                file = result.with_suffix(f".{suffix}")
+                copy = target / file.relative_to(seeds.parent)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, copy)
     for file in sorted(found.glob("wm/*.json")):
         rows = world_rows(json.loads(file.read_text(encoding="utf-8")))
         (kept / "wm").mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,23 @@ def test_again_makes_nothing_anew(compared: Path, capsys):
     assert main(command(compared)) == 1
     assert (compared / "compare.json").read_bytes() == before
     assert {f: f.read_bytes() for f in compared.glob("runs/*/*.log")} == logs
+
+
+def test_the_directory_of_a_finished_run_may_be_elsewhere(compared: Path, tmp_path: Path, capsys):
+    """Its settings and what it showed are enough for the same tables; nothing is made again."""
+    output = tmp_path / "out"
+    shutil.copytree(compared / "runs" / "broken", output / "runs" / "broken")
+    for arm in ("baseline", "zero"):
+        (output / "runs" / arm).mkdir()
+        for suffix in ("toml", "json"):
+            file = Path("runs", arm, f"seed-0.{suffix}")
+            shutil.copy(compared / file, output / file)
+    assert main(command(output)) == 1
+    for name in ("compare.json", "seeds.csv"):
+        assert (output / name).read_bytes() == (compared / name).read_bytes()
+    assert [f.parent.name for f in output.glob("runs/*/seed-0/")] == ["broken"]
+    assert main([*command(output), "--rollout.group_size", "3"]) == 2
+    assert "is of another configuration (rollout.group_size" in capsys.readouterr().err
 
 
 def test_another_configuration_is_refused(compared: Path, capsys):

@@ -1,5 +1,6 @@
 """Which runs there are, in which order, and which wait for which. Nothing is trained here."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from paw.compare import jobs, results
 from paw.compare.arms import choose_arms, read_arms
 from paw.compare.plan import Planned, make_plan
-from paw.compare.results import Result
-from paw.config.read import overlay
+from paw.compare.results import Result, read_result
+from paw.config.read import overlay, to_toml
+from paw.errors import UserError
 
 
 def plan_of(output: Path, names: list[str], seeds: range) -> list[Planned]:
@@ -68,6 +70,50 @@ def test_a_directory_that_another_process_has_is_left_to_it(tmp_path: Path):
     finally:
         jobs.os.close(handle)
     assert jobs._may_begin(planned, set())
+
+
+KEPT = {
+    "updates": 8, "curve": [[0, 0.25], [8, 0.5]], "training": [0.5] * 8, "trained": [10] * 8,
+    "panel": [True, None], "metrics": {"turns": 5.0}, "seconds": 2.0, "digest": "ab",
+}  # fmt: skip
+
+
+def keep(planned: Planned, text: str) -> None:
+    planned.settings.parent.mkdir(parents=True, exist_ok=True)
+    planned.settings.write_text(to_toml(planned.config))
+    planned.kept.write_text(text)
+
+
+def test_what_was_kept_stands_for_the_run(tmp_path: Path):
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[1]
+    assert planned.status == "missing"
+    keep(planned, json.dumps(KEPT))
+    assert planned.status == "finished" and jobs._updates_so_far(planned) == 8
+    found = read_result(planned, tmp_path)
+    assert found.final == found.late == 0.5 and found.area == 0.375
+    assert found.panel == (True, None) and found.digest == "ab" and found.seconds == 2.0
+    keep(planned, json.dumps(KEPT | {"updates": 7}))  # of a shorter run
+    assert planned.status == "missing"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"updates": "x"}', '{"updates": 8}', json.dumps(KEPT | {"curve": [["a", 1]]}),
+     json.dumps(KEPT | {"training": 3}), json.dumps(KEPT | {"panel": None})],
+)  # fmt: skip
+def test_a_damaged_result_is_named(text: str, tmp_path: Path):
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[1]
+    keep(planned, text)
+    with pytest.raises(UserError, match=r"seed-0.json is no result of a run; copy it again"):
+        read_result(planned, tmp_path)
+
+
+def test_a_result_without_its_settings_is_not_trusted(tmp_path: Path):
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[1]
+    keep(planned, json.dumps(KEPT))
+    planned.settings.unlink()
+    with pytest.raises(UserError, match=r"seed-0.json needs seed-0.toml beside it"):
+        _ = planned.status
 
 
 def result(curve, training=(0.0,) * 8, trained=(10.0,) * 8) -> Result:

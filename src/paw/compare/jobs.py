@@ -61,7 +61,7 @@ def run_plan(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have saved what they had.
     """
     waiting = [p for p in plan if p.status == "missing"]
-    made = {p.directory: updates_logged(p.directory) for p in plan}
+    made = {p.directory: _updates_so_far(p) for p in plan}
     running: list[_Job] = []
     with InterruptGuard() as interrupt:
         try:
@@ -89,6 +89,11 @@ def run_plan(
             for job in running:
                 job.process.wait()
     watch(sum(made.values()))
+
+
+def _updates_so_far(planned: Planned) -> int:
+    finished = planned.status == "finished"  # whose metrics need not be here
+    return planned.config.run.updates if finished else updates_logged(planned.directory)
 
 
 def updates_logged(run: Path) -> int:

@@ -4,6 +4,10 @@
     OUTPUT/runs/ARM/seed-N.toml     what it is trained with
     OUTPUT/runs/ARM/seed-N.log      what it printed
     OUTPUT/runs/ARM/seed-N.failed   why it ended, where it cannot go on
+    OUTPUT/runs/ARM/seed-N.json     what it showed, once it is finished
+
+Of a finished run its two files seed-N.toml and seed-N.json are enough: its directory may be gone,
+or on the machine that made it.
 
 Runs of a seed stand together, so that pairs are complete early and arms take turns on the machine.
 All share the start, the order of tasks, the seeds of environments and of sampling, the evaluated
@@ -11,12 +15,14 @@ episodes and the sizes of passes; what is left to the machine (`optimizer.tokens
 is chosen once.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from paw.compare.arms import Arm
-from paw.config.read import CHANGEABLE, Resolved, changes
+from paw.config.read import CHANGEABLE, Resolved, changes, resolve
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.model.load import device_of, read_shape
@@ -57,14 +63,47 @@ class Planned:
         """Why it ended before its last update; there is none while it may go on."""
         return self._beside("failed")
 
+    @property
+    def kept(self) -> Path:
+        """What it showed, once it is finished."""
+        return self._beside("json")
+
     def _beside(self, kind: str) -> Path:
         return self.directory.with_name(f"{self.directory.name}.{kind}")
 
     @property
     def updates_made(self) -> int:
-        """By its newest checkpoint."""
+        """By its newest checkpoint; where its directory is gone, by what was kept of it."""
         newest = newest_checkpoint(self.directory / "checkpoints")
-        return 0 if newest is None else update_of(newest)
+        if newest is not None:
+            return update_of(newest)
+        if not self.kept.is_file():
+            return 0
+        updates = self.read_kept(["updates"])["updates"]
+        if not isinstance(updates, int):
+            raise self.damaged
+        return updates
+
+    def read_kept(self, names: Sequence[str]) -> dict[str, Any]:
+        """Fields of the object that `kept` holds.
+
+        Raises:
+            UserError: it is damaged, or without the file of settings that belongs to it.
+        """
+        if not self.settings.is_file():
+            raise UserError(f"{self.kept} needs {self.settings.name} beside it: copy both")
+        try:
+            found = json.loads(self.kept.read_bytes())
+            return {name: found[name] for name in names}
+        except (ValueError, TypeError, KeyError):
+            raise self.damaged from None
+
+    @property
+    def damaged(self) -> UserError:
+        """`kept` cannot be read."""
+        return UserError(
+            f"{self.kept} is no result of a run; copy it again, or remove it to make the run"
+        )
 
     @property
     def status(self) -> str:
@@ -128,8 +167,8 @@ def _shared(first: Resolved, output: Path, jobs: int) -> Config:
         num_tasks = len(open_source(on_split(config, evaluation.split)))
         evaluation = replace(evaluation, episodes=num_tasks)
     config = replace(config, run=run, eval=evaluation)
-    for settings in sorted(output.glob("runs/*/seed-*/config.toml")):
-        config = with_choices(config, begun(settings.parent))
+    for settings in sorted(output.glob("runs/*/seed-*.toml")):
+        config = with_choices(config, _made_with(settings.with_suffix("")))
     shape = read_shape(unpack(resolve_model(config.model.path)))
     if shape is not None:
         room = usable_bytes(device_of(config.model.device)) // jobs
@@ -149,8 +188,15 @@ def _same(config: Config, shared: Config) -> Config:
     return config
 
 
+def _made_with(directory: Path) -> Config | None:
+    """The configuration of the run in `directory`, if it was begun or its result was kept."""
+    settings = directory.with_name(f"{directory.name}.toml")
+    kept = directory.with_name(f"{directory.name}.json").is_file() and settings.is_file()
+    return begun(directory) or (resolve([settings]) if kept else None)
+
+
 def _check_unchanged(planned: Planned) -> None:
-    before = begun(planned.directory)
+    before = _made_with(planned.directory)
     if before is None:
         return
     differing = changes(before, planned.config, CHANGEABLE)

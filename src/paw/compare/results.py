@@ -1,14 +1,16 @@
 """What one run of a comparison shows, read from its directory."""
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
 
 from paw.compare.plan import Planned
 from paw.runs import read
+from paw.runs.files import write_atomically
 from paw.runs.format import MetricsRow
 from paw.runs.layout import newest_checkpoint
 
@@ -25,6 +27,8 @@ SHOWN = {
     "next_observation_nll": "wm/next_observation_nll",
 }
 """Means over the late window, by their short names."""
+KEPT = ("curve", "training", "trained", "panel", "metrics", "seconds", "digest")
+"""Fields of a finished run that are kept when its directory goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +89,24 @@ class Result:
 
 
 def read_result(planned: Planned, output: Path) -> Result:
-    """What the run of `planned` has shown so far."""
+    """What the run of `planned` has shown so far; if it is finished, that is kept as a file.
+
+    Raises:
+        UserError: the directory is gone, and what was kept cannot be read.
+    """
     directory, status = planned.directory, planned.status
     relative = str(directory.relative_to(output))
     reason = planned.failure.read_text(encoding="utf-8").strip() if status == "failed" else None
     empty = Result(planned.arm, planned.seed, relative, status, reason)
+    if status == "finished" and newest_checkpoint(directory / "checkpoints") is None:
+        return _from_kept(planned, empty)
     if not (directory / "metrics.jsonl").is_file():
         return empty
     rows = read.metrics(directory)
     evaluations = [e for e in read.evaluations(directory) if e.update is not None]
     last = evaluations[-1] if evaluations else None
-    return Result(
-        planned.arm,
-        planned.seed,
-        relative,
-        status,
-        reason,
+    result = replace(
+        empty,
         curve=tuple((e.update or 0, e.success_rate) for e in evaluations),
         training=_column(rows, "rollout/success_rate"),
         trained=_column(rows, "tokens/trained"),
@@ -109,6 +115,21 @@ def read_result(planned: Planned, output: Path) -> Result:
         seconds=median(seconds) if (seconds := _column(rows, "time/update")) else None,
         digest=_digest(directory) if status == "finished" else None,
     )
+    if status == "finished":
+        shown = {name: getattr(result, name) for name in KEPT}
+        kept = {"updates": planned.updates_made, **shown}
+        write_atomically(planned.kept, json.dumps(kept).encode() + b"\n")
+    return result
+
+
+def _from_kept(planned: Planned, empty: Result) -> Result:
+    shown = planned.read_kept(KEPT)
+    try:
+        shown["curve"] = tuple((int(update), float(success)) for update, success in shown["curve"])
+        shown |= {name: tuple(map(float, shown[name])) for name in ("training", "trained")}
+        return replace(empty, **(shown | {"panel": tuple(shown["panel"])}))
+    except (ValueError, TypeError):
+        raise planned.damaged from None
 
 
 def window(count: int) -> int:
