@@ -12,7 +12,7 @@ import pytest
 from paw.runs import read
 from paw.runs.layout import complete
 
-from .test_imitate import NEW_MODEL, arguments
+from .test_imitate import NEW_MODEL, arguments, wait_for
 from .tiny_runs import ForkServer, metrics
 
 pytestmark = pytest.mark.timeout(1800)
@@ -164,6 +164,20 @@ def test_ctrl_c_finishes_the_step_and_saves(
     assert finished.code == 0, finished.err
     assert f"; {step} done" in finished.err
     same_policy(expected, output)
+
+
+def test_killed_in_its_last_evaluation_has_lost_one_step(
+    server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
+):
+    """The evaluation may take longer than all the steps."""
+    output = tmp_path / "policy"
+    rare = {"imitate__checkpoint_every": 100}
+    process = server.start(command(policy, output, "window", eval__episodes=10**4, **rare))
+    wait_for((work_of(output) / "checkpoints" / "update-000007" / "trainer.pt").is_file)
+    process.signal(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
+    assert not list((work_of(output) / "eval").iterdir())
+    assert [c.name for c in complete(work_of(output) / "checkpoints")] == ["update-000007"]
 
 
 @pytest.fixture

@@ -360,7 +360,7 @@ class ImitateConfig:
     max_grad_norm: Positive = 1.0
     """The gradient of a step is scaled down to this Euclidean norm."""
     checkpoint_every: Annotated[Count, MayChange()] = 50
-    """Steps between checkpoints; an evaluation and the last step always make one."""
+    """Steps between checkpoints; there is always one before an evaluation and after it."""
     eval_every: Annotated[Interval, MayChange()] = 0
     """Steps between evaluations on `eval.split`; 0: only at the end."""
     stop_at_success: Annotated[Share | None, MayChange()] = None

@@ -85,7 +85,7 @@ def _take_steps(work: Imitation, progress: Progress, interrupt: InterruptGuard) 
     for step, batch in enumerate(steps, start=done + 1):
         metrics = _take_step(work, step, batch)
         report["steps"], last = step, step == settings.steps
-        if due := last or (settings.eval_every > 0 and step % settings.eval_every == 0):
+        if due := _is_due(step, work.run.config):
             with work.run.stage("eval"):
                 result = _evaluate(work, step)
             report["evaluations"].append({"step": step, "nll": metrics["imitate/nll"], **result})
@@ -95,7 +95,9 @@ def _take_steps(work: Imitation, progress: Progress, interrupt: InterruptGuard) 
         logged = work.run.log(step, metrics)
         progress(step, logged)
         asked = interrupt.asked  # after this it is for the next step
-        if due or asked or step % settings.checkpoint_every == 0:
+        # Before an evaluation, which may take longer than all the steps: a kill in it costs one.
+        soon = _is_due(step + 1, work.run.config)
+        if due or soon or asked or step % settings.checkpoint_every == 0:
             saved = _save(work, step)
             if due or asked:
                 publish(saved, Path(settings.output))
@@ -103,6 +105,12 @@ def _take_steps(work: Imitation, progress: Progress, interrupt: InterruptGuard) 
             return
         if asked:
             raise KeyboardInterrupt
+
+
+def _is_due(step: int, config: Config) -> bool:
+    """Is there an evaluation after this step?"""
+    every = config.imitate.eval_every
+    return step == config.imitate.steps or (every > 0 and step % every == 0)
 
 
 def _take_step(work: Imitation, step: int, batch: Sequence[TrainingSample]) -> dict[str, Any]:
