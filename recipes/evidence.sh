@@ -3,6 +3,7 @@
 #   bash recipes/evidence.sh household | starts | alfworld | alfworld-joint | algorithms |
 #                            webshop | search_qa | rho | alpha
 # JOBS (default 2) runs at a time, one thread each; EVIDENCE (default runs/evidence) is where they go.
+# docs/evidence/NAME/runs has what finished runs showed: copied into $EVIDENCE/NAME, they are not made again.
 # ALFWORLD_DATA, WEBSHOP_DATA and SEARCH_QA_DATA name the benchmarks' folders.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +21,15 @@ household)
     --arms baseline,paw,echo,tapo,constant,decay,placebo_shuffled,placebo_vocabulary,no_action
   ;;
 starts) # warm starts that have never learnt an observation
-  for name in alfworld webshop search_qa; do
-    paw imitate "recipes/${name}_small_policy.toml" --imitate.observation_weight 0 \
-      --imitate.output "$starts/${name}_action"
-  done
+  imitate() { # RECIPE, OUTPUT, then arguments
+    paw imitate "recipes/$1_small_policy.toml" --imitate.observation_weight 0 \
+      --imitate.output "$starts/$2" "${@:3}"
+  }
+  imitate alfworld alfworld_action
+  imitate search_qa search_qa_action
+  imitate webshop webshop_action_1
+  imitate webshop webshop_action --imitate.from_scratch false --model.path "$starts/webshop_action_1" \
+    --imitate.steps 450 --imitate.final_learning_rate 2e-4 --run.seed 1
   ;;
 alfworld | alfworld-joint)
   start=$starts/alfworld_action
@@ -49,7 +55,7 @@ alpha)
     --arms baseline,paw,alpha_10,alpha_25,alpha_50,alpha_100
   ;;
 *)
-  sed -n '2,6s/^# \{0,1\}//p' "$0"
+  sed -n '2,7s/^# \{0,1\}//p' "$0"
   exit 2
   ;;
 esac

@@ -3,9 +3,10 @@
     python recipes/evidence_tables.py DIR    # what `paw compare` and `paw wm-eval -o` wrote there
     python recipes/evidence_tables.py        # the tables again, from docs/evidence
 
-Takes over from each DIR/NAME with a seeds.csv that file, compare.md and two plots, and from each
-DIR/wm/NAME.json the line of each model. Then writes the tables between `<!-- compare NAME -->` or
-`<!-- wm NAME -->` and `<!-- end -->` in docs/EVIDENCE.md, so that no number there was typed.
+Takes over from each DIR/NAME with a seeds.csv what finished runs showed, and once none is missing
+that file, compare.md and two plots; from each DIR/wm/NAME.json the line of each model. Then writes
+the tables between `<!-- compare NAME -->` or `<!-- wm NAME -->` and `<!-- end -->` in
+docs/EVIDENCE.md, so that no number there was typed.
 """
 
 import csv
@@ -20,9 +21,6 @@ from paw.evals.paired import Difference, difference, holm, verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = ("seeds.csv", "compare.md", "plots/forest.svg", "plots/curves.svg")
-RUN = ("toml", "json")
-"""Of each finished run: with these a comparison goes on elsewhere, by `paw compare` after
-`cp -r docs/evidence/NAME/runs DIR/NAME`."""
 METRICS = ("final", "late_window", "area")
 WORLD = ("model", "observations", "nats_per_observation", "difference", "low", "high", "top1",
          "command_saves")  # fmt: skip
@@ -45,15 +43,15 @@ def take_over(found: Path, kept: Path) -> None:
     """Copies what is kept of every comparison and world-model evaluation below `found`."""
     for seeds in sorted(found.glob("*/seeds.csv")):
         target = kept / seeds.parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
-            shutil.copy(seeds.parent / name, target / Path(name).name)
         for result in sorted(seeds.parent.glob("runs/*/seed-*.json")):
-            for suffix in RUN:
-                file = result.with_suffix(f".{suffix}")
+            for file in (result, result.with_suffix(".toml")):
                 copy = target / file.relative_to(seeds.parent)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, copy)
+        with open(seeds, newline="", encoding="utf-8") as text:
+            whole = all(row["status"] != "missing" for row in csv.DictReader(text))
+        for name in KEPT if whole else ():
+            shutil.copy(seeds.parent / name, target / Path(name).name)
     for file in sorted(found.glob("wm/*.json")):
         rows = world_rows(json.loads(file.read_text(encoding="utf-8")))
         (kept / "wm").mkdir(parents=True, exist_ok=True)
