@@ -167,7 +167,7 @@ def test_ctrl_c_finishes_the_step_and_saves(
 
 
 def test_killed_in_its_last_evaluation_has_lost_one_step(
-    server: ForkServer, policy: Path, uninterrupted, tmp_path: Path
+    server: ForkServer, policy: Path, tmp_path: Path
 ):
     """The evaluation may take longer than all the steps."""
     output = tmp_path / "policy"

@@ -69,7 +69,7 @@ class Planned:
         return self._beside("json")
 
     def _beside(self, kind: str) -> Path:
-        return self.directory.with_name(f"{self.directory.name}.{kind}")
+        return _beside(self.directory, kind)
 
     @property
     def updates_made(self) -> int:
@@ -149,6 +149,10 @@ def make_plan(
     return sorted(plan, key=lambda p: (seeds.index(p.seed), p.after is not None))
 
 
+def _beside(directory: Path, kind: str) -> Path:
+    return directory.with_name(f"{directory.name}.{kind}")
+
+
 def _directory(output: Path, arm: str, seed: int) -> Path:
     return output / "runs" / arm / f"seed-{seed}"
 
@@ -190,8 +194,8 @@ def _same(config: Config, shared: Config) -> Config:
 
 def _made_with(directory: Path) -> Config | None:
     """The configuration of the run in `directory`, if it was begun or its result was kept."""
-    settings = directory.with_name(f"{directory.name}.toml")
-    kept = directory.with_name(f"{directory.name}.json").is_file() and settings.is_file()
+    settings = _beside(directory, "toml")
+    kept = _beside(directory, "json").is_file() and settings.is_file()
     return begun(directory) or (resolve([settings]) if kept else None)
 
 
