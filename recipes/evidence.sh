@@ -25,15 +25,15 @@ starts) # warm starts that have never learnt an observation
     paw imitate "recipes/$1_small_policy.toml" --imitate.observation_weight 0 \
       --imitate.output "$starts/$2" "${@:3}"
   }
-  imitate alfworld alfworld_action
+  imitate alfworld alfworld_action # shipped as recipes/policies/alfworld_small_action
   imitate search_qa search_qa_action
   imitate webshop webshop_action_1
   imitate webshop webshop_action --imitate.from_scratch false --model.path "$starts/webshop_action_1" \
     --imitate.steps 450 --imitate.final_learning_rate 2e-4 --run.seed 1
   ;;
 alfworld | alfworld-joint)
-  start=$starts/alfworld_action
-  [ "$1" = alfworld ] || start=recipes/policies/alfworld_small
+  start=recipes/policies/alfworld_small
+  [ "$1" = alfworld-joint ] || start+=_action
   compare "$1" recipes/alfworld_small.toml --model.path "$start" --seeds 10 \
     --eval.every 50 --eval.episodes 560 --arms baseline,paw,echo,placebo_shuffled
   ;;

@@ -6,10 +6,15 @@ import shutil
 import signal
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from train.tiny_runs import ForkServer
 
 # A shell's background jobs ignore Ctrl-C, and so would every command that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,6 +43,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).as_posix().startswith(NUMERICS):
             item.add_marker("numerics")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ForkServer"]:
+    """One process that forks `paw` commands: its start takes ten seconds."""
+    from train.tiny_runs import fork_server
+
+    with fork_server(tmp_path_factory.mktemp("server")) as server:
+        server.run(["--version"])  # its imports are done: what is timed later is a run alone
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pytest
 import search_qa_small
 import webshop_small
 
-from train.tiny_runs import ForkServer, fork_server, make_policy
+from train.tiny_runs import ForkServer, make_policy
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
@@ -90,6 +89,16 @@ RULES = [
 ]
 """The first rule that matches holds."""
 
+SHORTER = {
+    # Not 16 groups, and 200 games twice
+    "quickstart.py": (
+        '"run.threads": 1,',
+        '"run.threads": 1, "rollout.groups": 2, "eval.episodes": 6,',
+    ),
+    "one_file.py": ("imitation_steps: int = 250", "imitation_steps: int = 5"),
+}
+"""What is replaced in an example that has no flag for it"""
+
 BEFORE = {
     "docs/evaluation.md": ["paw train"],
     "docs/report.md": ["paw train"],
@@ -148,23 +157,16 @@ def rule_of(command: str) -> Rule:
     return next((r for r in RULES if re.search(r.pattern, words)), Rule(""))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A checkout as a reader has it, with the names that the pages use."""
     for name in ("recipes", "examples", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    quickstart = tmp_path / "examples" / "quickstart.py"
-    whole = quickstart.read_text()
-    small = '"rollout.groups": 2, "eval.episodes": 6,'  # not 16 groups, and 200 games twice
-    shorter = whole.replace('"run.threads": 1,', f'"run.threads": 1, {small}')
-    assert shorter != whole
-    quickstart.write_text(shorter)
+    for name, (long, short) in SHORTER.items():
+        example = tmp_path / "examples" / name
+        whole = example.read_text()
+        assert long in whole, name
+        example.write_text(whole.replace(long, short))
     for name in ("MODEL", "my_policy"):
         make_policy(tmp_path / name, max_positions=8192)
     (tmp_path / "recipe.toml").write_text("")

@@ -114,6 +114,7 @@ def test_without_a_coefficient_it_is_the_loop_without_the_term_bit_for_bit(examp
     assert carried == (weights != 0).tolist() and 0 < sum(carried) < len(carried)
 
 
+@pytest.mark.slow
 def test_it_learns(example):
     """From a third of the boxes found, three of eight by chance, to nearly all of them."""
     found = example.main(updates=40, coefficient=1.0, seed=0)

@@ -1,5 +1,5 @@
-"""The tiny policy and the process that forks `paw` commands, as in the tests of training."""
+"""The tiny policy, as in the tests of training."""
 
-from train.conftest import policy, server
+from train.conftest import policy
 
-__all__ = ["policy", "server"]
+__all__ = ["policy"]

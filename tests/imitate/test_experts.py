@@ -162,6 +162,7 @@ def test_the_page_does_what_it_says(
     assert main(check) == 0
     assert "the expert wins 8 of 8 episodes; 0 of" in capsys.readouterr().out
     short = ["--imitate.steps=2", "--imitate.demonstrations=20", "--eval.episodes=2"]
+    short += ["--rollout.max_response_tokens=8"]
     assert main([*imitate, *short, "--imitate.batch_episodes=2"]) == 0
     assert json.loads(Path("guesser/imitate.json").read_text())["demonstrations"] == 20
     assert main(["check-env", "my_games:GuidedWithJunk"]) == 0

@@ -137,6 +137,7 @@ def test_the_first_update_is_on_policy_and_what_it_saves_stops(configured, tmp_p
     assert "Paris" in text and text.endswith("<|im_end|>")
 
 
+@pytest.mark.slow
 def test_weight_zero_is_the_baseline(configured):
     """GiGPO, window, commands: from the same episodes to the same bits, and PaW to others."""
     settings = {**VOWELS, "rollout.context": "window", "algorithm.name": "gigpo"}
@@ -156,7 +157,10 @@ def test_weight_zero_is_the_baseline(configured):
     }
 
 
-@pytest.mark.parametrize(("compute", "most"), [("same", 1e-6), ("bfloat16", 5e-3)])
+@pytest.mark.parametrize(
+    ("compute", "most"),
+    [("same", 1e-6), pytest.param("bfloat16", 5e-3, marks=pytest.mark.slow)],
+)
 def test_lora(configured, compute, most):
     """Runs, stays near the sampler, moves the adapter and not the weights below."""
     if compute == "bfloat16" and not doctor.processor_flags() & doctor.BF16_FLAGS:
