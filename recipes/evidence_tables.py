@@ -115,7 +115,7 @@ def comparison_table(rows: Sequence[Row], baseline: str = "baseline") -> str:
     for arm, p in zip(others, corrected, strict=True):
         final = found[arm, "final"]
         cells = (arm, str(final.num_pairs), _mean(rows, arm), _points(final), _p(final.p_value),
-                 _p(p), verdict(final, p) or "none: too few pairs",
+                 _p(p), verdict(final, p, len(others)) or "none: too few pairs",
                  _points(found[arm, "late_window"]), _points(found[arm, "area"]))  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

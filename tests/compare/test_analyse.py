@@ -1,6 +1,7 @@
 """From results to comparisons and what is told of them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_six_pairs_by_hand():
     paw, placebo = final["paw"], final["placebo"]
     assert paw.found.mean == pytest.approx(0.2) and paw.found.num_pairs == 6
     assert paw.found.p_value == pytest.approx(2 / 64)
-    assert paw.holm_p_value == pytest.approx(4 / 64) and paw.verdict == "no difference shown"
+    # No six pairs of two arms can be below 0.05: "no difference shown" would say more than that.
+    assert paw.holm_p_value == pytest.approx(4 / 64) and paw.verdict is None
     assert placebo.found.p_value == placebo.holm_p_value == 1.0
     assert (paw.panel.both, paw.panel.arm_only, paw.panel.baseline_only) == (24, 12, 0)
     assert paw.panel.neither == 24
@@ -52,10 +54,32 @@ def test_six_pairs_by_hand():
 
 def test_few_pairs_are_told_as_few():
     told = as_markdown(story_of(3))
-    assert "3 pairs are too few for a verdict" in told and "p below 0.25; it takes 6" in told
-    assert "none: 3 pairs, it takes 6" in as_terminal(story_of(3))
+    assert "3 pairs are too few for a verdict" in told and "p below 0.5; it takes 7" in told
+    assert "of 2 arms, corrected by Holm," in told
+    assert "none: 3 pairs, it takes 7" in as_terminal(story_of(3))
     assert all(c["verdict"] is None for c in as_json(story_of(3))["comparisons"])
-    assert "too few" not in as_markdown(story_of(6))
+    assert "6 pairs are too few" in as_markdown(story_of(6))
+    alone = [r for r in story_of(6).results if r.arm != "placebo"]
+    assert "too few" not in as_markdown(make_story(ARMS[:2], "baseline", alone, {}, None))
+
+
+def test_where_runs_were_made_is_told():
+    """Two commits, and a seed whose arms were made by different processors: in no ratio."""
+    results = [run(arm, seed, 4, 3.0 + seed) for seed in range(3) for arm in ("baseline", "paw")]
+    where = [("a1", "X"), ("a1", "X"), ("b2", "X"), ("b2", "Y"), (None, None), (None, None)]
+    results = [
+        replace(r, made_with={"commit": c, "processor": p, "torch": "2.13.0"} if c else {})
+        for r, (c, p) in zip(results, where, strict=True)
+    ]
+    results[3] = replace(results[3], seconds=400.0)
+    story = make_story(ARMS[:2], "baseline", results, {}, None)
+    assert story.about["commit"] == "a1, b2, not known"
+    assert story.about["processor"] == "X, Y, not known"
+    told = as_markdown(story)
+    assert "Seed 1: not all arms were made by one kind of processor" in told
+    assert time_ratios(results, ["paw"], "baseline") == {"paw": 1.0}
+    assert as_json(story)["runs"][3]["made_with"]["processor"] == "Y"
+    assert "one kind of processor" not in as_markdown(story_of(3))
 
 
 def test_what_is_missing_is_in_no_pair():

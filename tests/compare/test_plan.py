@@ -1,6 +1,8 @@
 """Which runs there are, in which order, and which wait for which. Nothing is trained here."""
 
 import json
+import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,15 +12,17 @@ from hypothesis import strategies as st
 
 from paw.compare import jobs, results
 from paw.compare.arms import choose_arms, read_arms
-from paw.compare.plan import Planned, make_plan
+from paw.compare.plan import Planned, in_turns, make_plan
 from paw.compare.results import Result, read_result
 from paw.config.read import overlay, to_toml
 from paw.errors import UserError
 
 
-def plan_of(output: Path, names: list[str], seeds: range) -> list[Planned]:
+def plan_of(
+    output: Path, names: list[str], seeds: range, more: Sequence[str] = ()
+) -> list[Planned]:
     arms = choose_arms(read_arms(), names)
-    flags = ["--rollout.context", "append", "--run.updates", "8"]
+    flags = ["--rollout.context", "append", "--run.updates", "8", *more]
     resolved = {arm.name: overlay([], flags, on_top=arm.layer) for arm in arms}
     return make_plan(arms, resolved, seeds, output, 1)
 
@@ -26,11 +30,15 @@ def plan_of(output: Path, names: list[str], seeds: range) -> list[Planned]:
 def test_runs_of_a_seed_stand_together_and_differ_by_their_arm_alone(tmp_path: Path):
     plan = plan_of(tmp_path, ["baseline", "matched_constant", "paw", "echo"], range(3, 5))
     assert [(p.seed, p.arm) for p in plan] == [
-        (3, "baseline"), (3, "paw"), (3, "echo"), (3, "matched_constant"),
-        (4, "baseline"), (4, "paw"), (4, "echo"), (4, "matched_constant"),
+        (3, "baseline"), (3, "matched_constant"), (3, "paw"), (3, "echo"),
+        (4, "baseline"), (4, "matched_constant"), (4, "paw"), (4, "echo"),
     ]  # fmt: skip
-    matched = plan[3]
-    assert matched.after == plan[1].directory == tmp_path / "runs" / "paw" / "seed-3"
+    assert [(p.seed, p.arm) for p in in_turns(plan)] == [
+        (3, "baseline"), (3, "paw"), (3, "echo"), (3, "matched_constant"),
+        (4, "paw"), (4, "echo"), (4, "baseline"), (4, "matched_constant"),
+    ]  # fmt: skip
+    matched = plan[1]
+    assert matched.after == plan[2].directory == tmp_path / "runs" / "paw" / "seed-3"
     assert matched.config.paw.match == str(matched.after)
     for planned in plan:
         config = asdict(planned.config)
@@ -59,6 +67,52 @@ def test_a_run_waits_for_the_one_it_takes_its_constant_from(tmp_path: Path):
     jobs._fail(paw, "diverged", said.append)
     assert jobs._given_up(matched, plan, done, said.append)
     assert matched.status == "failed" and said[-1].endswith("did not finish")
+
+
+def test_its_constant_cannot_come_from_a_run_of_which_only_the_result_was_kept(tmp_path: Path):
+    plan = plan_of(tmp_path, ["baseline", "paw", "matched_constant"], range(1))
+    paw, matched = plan[1], plan[2]
+    keep(paw, json.dumps(KEPT))
+    said: list[str] = []
+    assert jobs._given_up(matched, plan, {matched.directory}, said.append)
+    assert matched.status == "failed" and "is not here any more" in said[-1]
+
+
+def test_a_comparison_may_lie_elsewhere(tmp_path: Path):
+    """Its path is in paw.match of one arm, and no difference."""
+    plan = plan_of(tmp_path / "there", ["paw", "matched_constant"], range(1))
+    for planned in plan:
+        keep(planned, json.dumps(KEPT))
+    (tmp_path / "there").rename(tmp_path / "here")
+    moved = plan_of(tmp_path / "here", ["paw", "matched_constant"], range(1))
+    assert [p.status for p in moved] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--run.updates", "4"], ["--eval.episodes", "100"], ["--eval.every", "4"]],
+    ids=lambda flags: flags[0],
+)
+def test_what_a_run_may_change_a_comparison_may_not(flags: list[str], tmp_path: Path):
+    """Pairs of 8 and 4 updates, panels of 200 and 100: silently, were more seeds added so."""
+    keep(plan_of(tmp_path, ["baseline", "paw"], range(1))[0], json.dumps(KEPT))
+    with pytest.raises(UserError, match=rf"of another configuration \({flags[0][2:]}"):
+        plan_of(tmp_path, ["baseline", "paw"], range(2), flags)
+
+
+def test_a_run_that_the_machine_killed_is_told(tmp_path: Path):
+    """Out of memory, say: it is missing and may go on, and the command does not end well."""
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[0]
+    planned.directory.parent.mkdir(parents=True)
+    planned.log.touch()
+    process = subprocess.Popen(["sleep", "60"])
+    process.kill()
+    process.wait()
+    said: list[str] = []
+    reason = jobs._ended(jobs._Job(planned, process, 0), said.append, stopped=False)
+    assert reason == "killed by signal 9" and said[0].endswith("the same command goes on with it")
+    assert read_result(planned, tmp_path, reason).reason == reason and planned.status == "missing"
+    assert jobs._ended(jobs._Job(planned, process, 0), said.append, stopped=True) is None
 
 
 def test_a_directory_that_another_process_has_is_left_to_it(tmp_path: Path):

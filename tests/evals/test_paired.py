@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paw.evals.paired import (
-    LEAST_PAIRS,
     Difference,
     difference,
     holm,
+    least_pairs,
     pairs_needed,
     sign_flip_p,
     smallest_p,
@@ -63,7 +63,7 @@ def test_few_pairs_and_none():
     assert difference([0.1]) == Difference(1, 0.1, None, None, None, None)
     assert difference([0.0, 0.0]).p_value == 1.0
     assert difference([0.5, 0.5, 0.5]).p_value == 0.25  # +++ and --- of eight
-    assert smallest_p(5) == 0.0625 and smallest_p(LEAST_PAIRS) < 0.05
+    assert smallest_p(5) == 0.0625 and smallest_p(6) == 0.03125 and smallest_p(1) == 1.0
 
 
 def test_no_verdict_below_six_pairs():
@@ -75,6 +75,18 @@ def test_no_verdict_below_six_pairs():
     lower = difference([-v for v in clear])
     assert verdict(lower, lower.p_value) == "lower"
     assert verdict(lower, 0.06) == "no difference shown"
+
+
+def test_arms_that_share_the_correction_take_more_pairs():
+    """k x 2 / 2^n below 0.05: 1 x 2/64 = 0.031, 3 x 2/128 = 0.047, 6 x 2/256 = 0.047, 7 x 2/512 =
+    0.027; one pair fewer gives twice as much."""
+    assert [least_pairs(k) for k in (1, 2, 3, 4, 6, 7, 12)] == [6, 7, 7, 8, 8, 9, 9]
+    clear = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16]
+    for arms, expected in ((1, "higher"), (3, "higher"), (4, None)):
+        found = difference(clear)
+        assert verdict(found, holm([found.p_value] * arms)[0], arms) == expected
+    six = difference(clear[:6])
+    assert verdict(six, 0.2, 1) == "no difference shown" and verdict(six, 0.2, 2) is None
 
 
 def test_holm_by_hand():

@@ -40,7 +40,8 @@ def add(declare: Declare) -> None:
     compare.add_argument("--list-arms", action="store_true", help="say what arms there are")
     compare.add_argument(
         "--seeds", type=whole(1, 10_000), default=6, metavar="N",
-        help="run.seed and the N - 1 after it (default: 6, the fewest that allow a verdict)",
+        help="run.seed and the N - 1 after it (default: 6, the fewest that allow a verdict on an "
+        "arm; two or three arms take 7, six 8)",
     )  # fmt: skip
     compare.add_argument("--output", metavar="DIR", help="where everything is written")
     compare.add_argument(
@@ -83,20 +84,21 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
     if known.retry:
         for planned in plan:
             planned.failure.unlink(missing_ok=True)
-    stopped = False
+    stopped, killed = False, {}
     with Bar(sum(p.config.run.updates for p in plan), "update") as bar:
         telling(resolved[arms[0].name], bar.say)(_header(plan, output))
         try:
-            run_plan(plan, known.jobs, _devices(plan[0].config), lambda n: bar(n, {}), bar.say)
+            devices = _devices(plan[0].config)
+            killed = run_plan(plan, known.jobs, devices, lambda n: bar(n, {}), bar.say)
         except KeyboardInterrupt:
             stopped = True
-    results = [read_result(planned, output) for planned in plan]
+    results = [read_result(p, output, killed.get(p.directory)) for p in plan]
     story = make_story(arms, baseline, results, _about(plan[0].config), known.level)
     write_story(story, output)
     _show(story, output)
     if stopped:
         return complain(f"stopped; the same command goes on in {output}", 130)
-    return 1 if any(r.status == "failed" for r in results) else 0
+    return 0 if all(r.status == "finished" for r in results) else 1
 
 
 def _baseline(wanted: str | None, arms: list[str]) -> str:
@@ -108,14 +110,19 @@ def _baseline(wanted: str | None, arms: list[str]) -> str:
 
 
 def _devices(config: "Config") -> list[str]:
-    """CUDA devices that runs take in turns; none on a CPU, or where one is named."""
+    """CUDA devices that runs take in turns, of those that this process may see; none on a CPU, or
+    where one is named."""
+    import os
+
     import torch
 
     from paw.model.load import device_of
 
     if config.model.device not in ("auto", "cuda") or device_of("auto") == "cpu":
         return []
-    return [str(i) for i in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in seen.split(",")][:count] if seen else [*map(str, range(count))]
 
 
 def _header(plan: Any, output: Path) -> str:
@@ -135,11 +142,9 @@ def _header(plan: Any, output: Path) -> str:
 
 def _about(config: "Config") -> dict[str, Any]:
     from paw import __version__
-    from paw.runs.facts import commit
 
     return {
         "version": __version__,
-        "commit": commit(),
         "environment": config.env.name,
         "model": config.model.path,
         "algorithm": config.algorithm.name,

@@ -64,7 +64,7 @@ def compare(results: Sequence[Result], arms: Sequence[str], baseline: str) -> li
         for (arm, seeds, differences), f, p in zip(rows, found, corrected, strict=True):
             comparisons.append(
                 Comparison(
-                    arm, metric, seeds, differences, f, p, verdict(f, p),
+                    arm, metric, seeds, differences, f, p, verdict(f, p, len(rows)),
                     _panel(runs, arm, baseline, seeds),
                 )
             )  # fmt: skip
@@ -78,13 +78,19 @@ def level_of(results: Sequence[Result], baseline: str) -> float | None:
 
 
 def time_ratios(results: Sequence[Result], arms: Sequence[str], baseline: str) -> dict[str, float]:
-    """Median over seeds of (seconds an update of the arm / of the baseline)."""
+    """Median over seeds of (seconds an update of the arm / of the baseline), of the seeds whose two
+    runs were made by processors of one name."""
     runs = {(r.arm, r.seed): r for r in results}
+    processors = {key: run.made_with.get("processor") for key, run in runs.items()}
     ratios = {}
     for arm in arms:
-        found = _pairs(runs, arm, baseline, lambda run: run.seconds)
+        found = [
+            a / b
+            for seed, a, b in _pairs(runs, arm, baseline, lambda run: run.seconds)
+            if processors[arm, seed] == processors[baseline, seed]
+        ]
         if found:
-            ratios[arm] = median(a / b for _, a, b in found)
+            ratios[arm] = median(found)
     return ratios
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paw.compare.plan import Planned
+from paw.compare.plan import Planned, in_turns
 from paw.config.read import to_toml
 from paw.errors import UserError
 from paw.runs.console import Say
@@ -47,8 +47,8 @@ def run_plan(
     devices: Sequence[str],
     watch: Watch,
     say: Say,
-) -> None:
-    """Make every run that is missing, `jobs` at a time, in order.
+) -> dict[Path, str]:
+    """Make every run that is missing, `jobs` at a time, the arms in turns.
 
     Args:
         plan: all runs; finished and failed ones are left as they are.
@@ -57,19 +57,26 @@ def run_plan(
         watch: called about twice a second.
         say: gets a line when a run ends.
 
+    Returns:
+        Why runs ended before their last update that the same command goes on with, by their
+        directory: somebody or the machine killed them.
+
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the runs have saved what they had.
     """
-    waiting = [p for p in plan if p.status == "missing"]
+    waiting = [p for p in in_turns(plan) if p.status == "missing"]
     made = {p.directory: _updates_so_far(p) for p in plan}
     running: list[_Job] = []
+    killed: dict[Path, str] = {}
     with InterruptGuard() as interrupt:
         try:
             while waiting or running:
                 for job in [j for j in running if j.process.poll() is not None]:
                     running.remove(job)
-                    made[job.planned.directory] = updates_logged(job.planned.directory)
-                    _ended(job, say, stopped=interrupt.asked)
+                    reason = _ended(job, say, stopped=interrupt.asked)
+                    made[job.planned.directory] = _updates_so_far(job.planned)
+                    if reason is not None:
+                        killed[job.planned.directory] = reason
                 if interrupt.asked:
                     raise KeyboardInterrupt
                 under_way = {p.directory for p in [*waiting, *(j.planned for j in running)]}
@@ -89,11 +96,15 @@ def run_plan(
             for job in running:
                 job.process.wait()
     watch(sum(made.values()))
+    return killed
 
 
 def _updates_so_far(planned: Planned) -> int:
-    finished = planned.status == "finished"  # whose metrics need not be here
-    return planned.config.run.updates if finished else updates_logged(planned.directory)
+    """All of a finished run, whose metrics need not be here, and of a failed one, whose others will
+    not be made."""
+    if planned.status == "missing":
+        return updates_logged(planned.directory)
+    return planned.config.run.updates
 
 
 def updates_logged(run: Path) -> int:
@@ -117,12 +128,17 @@ def _may_begin(planned: Planned, under_way: set[Path]) -> bool:
 
 
 def _given_up(planned: Planned, plan: Sequence[Planned], under_way: set[Path], say: Say) -> bool:
-    """Does it wait for a run that will not finish now?"""
+    """Does it wait for a run that will not finish now, or whose metrics are gone?"""
     if planned.after is None or planned.after in under_way:
         return False
     other = next((p for p in plan if p.directory == planned.after), None)
-    if other is None or other.status == "finished":
+    if other is None:
         return False
+    if other.status == "finished":
+        if updates_logged(planned.after):
+            return False
+        _fail(planned, f"{planned.after} is not here any more, whose lambda it takes", say)
+        return True
     if other.status == "failed":
         _fail(planned, f"{planned.after} did not finish", say)
     return True
@@ -153,21 +169,22 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _ended(job: _Job, say: Say, *, stopped: bool) -> None:
-    """Note how a run ended."""
+def _ended(job: _Job, say: Say, *, stopped: bool) -> str | None:
+    """Note how a run ended; why, where the same command goes on with it."""
     planned, status = job.planned, job.process.returncode
     if planned.status == "finished":
         say(f"{planned.arm} seed {planned.seed}: finished")
-        return
+        return None
     if stopped or status == 130:
-        return
+        return None
     text = planned.log.read_text(encoding="utf-8", errors="replace").strip()
     last = text.splitlines()[-1] if text else ""
     how = f"killed by signal {-status}" if status < 0 else last.removeprefix("paw: ")
     if status in CANNOT_GO_ON:
         _fail(planned, how, say)
-    else:
-        say(f"{planned.arm} seed {planned.seed}: {how}; the same command goes on with it")
+        return None
+    say(f"{planned.arm} seed {planned.seed}: {how}; the same command goes on with it")
+    return how
 
 
 def _fail(planned: Planned, reason: str, say: Say) -> None:

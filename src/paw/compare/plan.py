@@ -9,7 +9,8 @@
 Of a finished run its two files seed-N.toml and seed-N.json are enough: its directory may be gone,
 or on the machine that made it.
 
-Runs of a seed stand together, so that pairs are complete early and arms take turns on the machine.
+Runs of a seed are made together, so that pairs are complete early, and each arm is the first of
+some seed, so that a machine which gets slower is no arm's alone (`in_turns`).
 All share the start, the order of tasks, the seeds of environments and of sampling, the evaluated
 episodes and the sizes of passes; what is left to the machine (`optimizer.tokens_per_micro_batch`)
 is chosen once.
@@ -32,6 +33,10 @@ from paw.runs.begun import CHOSEN_AT_THE_START, begun, with_choices
 from paw.runs.gguf import unpack
 from paw.runs.layout import newest_checkpoint, resolve_model, update_of
 
+FIXED = frozenset({"run.updates", "eval.every", "eval.episodes"})
+"""What a run that goes on may change, and a comparison not: pairs would be of different things."""
+WHEREABOUTS = frozenset({"paw.match"})
+"""Where a comparison lies, and so no difference"""
 EVALUATIONS = 4
 """Where `eval.every` is not given: so many, and one before the first update."""
 DIAGNOSES = 4
@@ -85,7 +90,7 @@ class Planned:
         return updates
 
     def read_kept(self, names: Sequence[str]) -> dict[str, Any]:
-        """Fields of the object that `kept` holds.
+        """The object that `kept` holds, which has these fields.
 
         Raises:
             UserError: it is damaged, or without the file of settings that belongs to it.
@@ -94,9 +99,11 @@ class Planned:
             raise UserError(f"{self.kept} needs {self.settings.name} beside it: copy both")
         try:
             found = json.loads(self.kept.read_bytes())
-            return {name: found[name] for name in names}
-        except (ValueError, TypeError, KeyError):
+            if not found.keys() >= set(names):
+                raise self.damaged
+        except (ValueError, AttributeError):
             raise self.damaged from None
+        return found
 
     @property
     def damaged(self) -> UserError:
@@ -120,7 +127,7 @@ def make_plan(
     output: Path,
     jobs: int,
 ) -> list[Planned]:
-    """The runs, in the order in which they are made.
+    """The runs, seed by seed, in the order of the tables.
 
     Args:
         arms: of the comparison.
@@ -146,7 +153,20 @@ def make_plan(
             plan.append(Planned(arm.name, seed, directory, config, after))
     for planned in plan:
         _check_unchanged(planned)
-    return sorted(plan, key=lambda p: (seeds.index(p.seed), p.after is not None))
+    return plan
+
+
+def in_turns(plan: Sequence[Planned]) -> list[Planned]:
+    """A plan in the order in which it is made: of each seed another arm first, those that wait for
+    another run last."""
+    seeds = list(dict.fromkeys(p.seed for p in plan))
+    arms = list(dict.fromkeys(p.arm for p in plan))
+
+    def turn(p: Planned) -> tuple[int, bool, int]:
+        number = seeds.index(p.seed)
+        return number, p.after is not None, (arms.index(p.arm) - number) % len(arms)
+
+    return sorted(plan, key=turn)
 
 
 def _beside(directory: Path, kind: str) -> Path:
@@ -203,7 +223,7 @@ def _check_unchanged(planned: Planned) -> None:
     before = _made_with(planned.directory)
     if before is None:
         return
-    differing = changes(before, planned.config, CHANGEABLE)
+    differing = changes(before, planned.config, CHANGEABLE - FIXED | WHEREABOUTS)
     if differing:
         raise UserError(
             f"{planned.directory} is of another configuration ({differing[0]}); compare with what "

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from paw.compare.tell import Story
-from paw.evals.paired import LEAST_PAIRS, t_quantile
+from paw.evals.paired import least_pairs, t_quantile
 
 COLOURS = (
     "#555555", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#d4a106", "#0891b2", "#db2777",
@@ -153,7 +153,8 @@ def _forest(story: Story) -> Any:
     axis.set_yticks(range(len(rows)), [f"{c.arm} ({c.found.num_pairs})" for c in reversed(rows)])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel(f"difference from {story.baseline} in panel success, points")
-    few = "" if min(c.found.num_pairs for c in rows) >= LEAST_PAIRS else "; too few for a verdict"
+    enough = min(c.found.num_pairs for c in rows) >= least_pairs(len(rows))
+    few = "" if enough else "; too few for a verdict"
     axis.set_title(f"Mean paired difference and 95 % paired t interval (pairs){few}", fontsize=9)
     return figure
 

@@ -29,6 +29,8 @@ SHOWN = {
 """Means over the late window, by their short names."""
 KEPT = ("curve", "training", "trained", "panel", "metrics", "seconds", "digest")
 """Fields of a finished run that are kept when its directory goes."""
+MADE_WITH = ("commit", "processor", "torch")
+"""What is told of where a run was made: `processor` is the GPU where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Result:
     status: str
     """finished | failed | missing"""
     reason: str | None = None
-    """Why it failed"""
+    """Why it failed, or was killed"""
     curve: tuple[tuple[int, float], ...] = ()
     """(update, success on the panel)"""
     training: tuple[float, ...] = ()
@@ -57,6 +59,8 @@ class Result:
     """Of an update, its median"""
     digest: str | None = None
     """Of the trained weights"""
+    made_with: dict[str, str | None] = field(default_factory=dict)
+    """MADE_WITH, by the newest start of the run; empty where it is not known"""
 
     @property
     def final(self) -> float | None:
@@ -88,15 +92,20 @@ class Result:
         return None
 
 
-def read_result(planned: Planned, output: Path) -> Result:
+def read_result(planned: Planned, output: Path, killed: str | None = None) -> Result:
     """What the run of `planned` has shown so far; if it is finished, that is kept as a file.
+
+    Args:
+        planned: the run.
+        output: where the comparison lies.
+        killed: why it ended just now, where it can go on.
 
     Raises:
         UserError: the directory is gone, and what was kept cannot be read.
     """
     directory, status = planned.directory, planned.status
     relative = str(directory.relative_to(output))
-    reason = planned.failure.read_text(encoding="utf-8").strip() if status == "failed" else None
+    reason = planned.failure.read_text(encoding="utf-8").strip() if status == "failed" else killed
     empty = Result(planned.arm, planned.seed, relative, status, reason)
     if status == "finished" and newest_checkpoint(directory / "checkpoints") is None:
         return _from_kept(planned, empty)
@@ -114,20 +123,23 @@ def read_result(planned: Planned, output: Path) -> Result:
         metrics=_late_metrics(rows, planned),
         seconds=median(seconds) if (seconds := _column(rows, "time/update")) else None,
         digest=_digest(directory) if status == "finished" else None,
+        made_with=_made_with(directory),
     )
     if status == "finished":
-        shown = {name: getattr(result, name) for name in KEPT}
+        shown = {name: getattr(result, name) for name in (*KEPT, "made_with")}
         kept = {"updates": planned.updates_made, **shown}
         write_atomically(planned.kept, json.dumps(kept).encode() + b"\n")
     return result
 
 
 def _from_kept(planned: Planned, empty: Result) -> Result:
-    shown = planned.read_kept(KEPT)
+    found = planned.read_kept(KEPT)
+    shown = {name: found[name] for name in KEPT}
     try:
         shown["curve"] = tuple((int(update), float(success)) for update, success in shown["curve"])
         shown |= {name: tuple(map(float, shown[name])) for name in ("training", "trained")}
-        return replace(empty, **(shown | {"panel": tuple(shown["panel"])}))
+        shown["panel"] = tuple(shown["panel"])
+        return replace(empty, **shown, made_with=found.get("made_with") or {})
     except (ValueError, TypeError):
         raise planned.damaged from None
 
@@ -149,6 +161,12 @@ def _late_metrics(rows: Sequence[MetricsRow], planned: Planned) -> dict[str, flo
     turns = sum(row["rollout/turns_mean"] * (episodes - row["rollout/failures"]) for row in late)
     sampled = sum(row["tokens/sampled"] for row in late)
     return found | {"response_tokens": sampled / turns if turns else None}
+
+
+def _made_with(directory: Path) -> dict[str, str | None]:
+    found = read.environment(directory)
+    values = (found.commit, found.gpu or found.processor, found.versions.get("torch"))
+    return dict(zip(MADE_WITH, values, strict=True))
 
 
 def _digest(directory: Path) -> str | None:

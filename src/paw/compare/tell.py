@@ -15,8 +15,8 @@ from typing import Any
 
 from paw.compare.analyse import LEVEL, METRICS, Comparison, compare, level_of, time_ratios
 from paw.compare.arms import Arm
-from paw.compare.results import Result
-from paw.evals.paired import LEAST_PAIRS, smallest_p
+from paw.compare.results import MADE_WITH, Result
+from paw.evals.paired import least_pairs, smallest_p
 from paw.evals.statistics import wilson_interval
 from paw.runs.files import write_atomically
 
@@ -36,7 +36,7 @@ class Story:
     results: Sequence[Result]
     comparisons: Sequence[Comparison]
     about: Mapping[str, Any]
-    """What all runs share: environment, model, updates, panel, version, commit"""
+    """Environment, model, updates, panel, version; commits, processors and torch of the runs"""
     level: float | None
     """Panel success that arms have to reach"""
 
@@ -51,7 +51,18 @@ def make_story(
     """Compare, and choose the level where none is given: the baseline's mean final success."""
     names = [arm.name for arm in arms]
     level = level_of(results, baseline) if level is None else level
+    about = {**about, **_made_with(results)}
     return Story(arms, baseline, results, compare(results, names, baseline), about, level)
+
+
+def _made_with(results: Sequence[Result]) -> dict[str, str]:
+    """Commit, processor and torch of all runs that have begun; several are all named."""
+    begun = [run for run in results if run.curve]
+    told = {}
+    for name in MADE_WITH:
+        values = {run.made_with.get(name) or "not known" for run in begun}
+        told[name] = ", ".join(sorted(values)) or "none yet"
+    return told
 
 
 def write_story(story: Story, output: Path) -> None:
@@ -88,6 +99,7 @@ def _run(run: Result, level: float | None) -> dict[str, Any]:
         "tokens_to_level": reached and reached[1],
         "metrics": run.metrics,
         "digest": run.digest,
+        "made_with": run.made_with,
     }
 
 
@@ -130,7 +142,7 @@ def as_csv(story: Story) -> str:
 def as_markdown(story: Story) -> str:
     """The tables that a person reads."""
     parts = [f"# {' / '.join(arm.name for arm in story.arms)}", _setting(story.about)]
-    parts += [_not_finished(story.results), _too_few(story)]
+    parts += [_not_finished(story.results), _mixed(story.results), _too_few(story)]
     for metric, title in TITLES.items():
         parts.append(f"## {title}\n\n{comparison_table(story, metric)}")
     parts += [f"## Every seed\n\n{_seeds_table(story)}"]
@@ -221,15 +233,38 @@ def _not_finished(results: Sequence[Result]) -> str:
     return "Not finished, and in no pair:\n\n" + "\n".join(lines) if lines else ""
 
 
+def _mixed(results: Sequence[Result]) -> str:
+    """Which pairs were made by processors of several names."""
+    processors: dict[int, set[str]] = {}
+    for run in results:
+        if run.made_with.get("processor"):
+            processors.setdefault(run.seed, set()).add(str(run.made_with["processor"]))
+    seeds = [seed for seed, names in sorted(processors.items()) if len(names) > 1]
+    if not seeds:
+        return ""
+    return (
+        f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: not all arms were made by one "
+        "kind of processor. Kinds round differently, so that runs part sooner than by their arm "
+        "alone: a noisier pair, and none in the ratio of seconds."
+    )
+
+
 def _too_few(story: Story) -> str:
     fewest = min((c.found.num_pairs for c in story.comparisons), default=0)
-    if fewest >= LEAST_PAIRS:
+    if fewest >= _needed(story):
         return ""
-    bound = f"{smallest_p(fewest):.2g}" if fewest else "1"
+    arms = max(1, len(story.arms) - 1)
+    bound = f"{smallest_p(fewest, arms):.2g}" if fewest else "1"
+    of = f" of {arms} arms, corrected by Holm," if arms > 1 else ""
     return (
-        f"{fewest} pairs are too few for a verdict: an exact sign flip of so few cannot give p "
-        f"below {bound}; it takes {LEAST_PAIRS}. Read the intervals."
+        f"{fewest} pairs are too few for a verdict: an exact sign flip of so few{of} cannot give p "
+        f"below {bound}; it takes {_needed(story)}. Read the intervals."
     )
+
+
+def _needed(story: Story) -> int:
+    """Pairs that a verdict takes."""
+    return least_pairs(max(1, len(story.arms) - 1))
 
 
 def as_terminal(story: Story) -> str:
@@ -246,7 +281,7 @@ def as_terminal(story: Story) -> str:
             continue
         low_high = c.found.interval
         interval = f" [{_points(low_high[0])}, {_points(low_high[1])}]" if low_high else ""
-        said = c.verdict or f"none: {c.found.num_pairs} pairs, it takes {LEAST_PAIRS}"
+        said = c.verdict or f"none: {c.found.num_pairs} pairs, it takes {_needed(story)}"
         rows.append((arm.name, count, mean, f"{_points(c.found.mean)}{interval}",
                      _p(c.holm_p_value), said))  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

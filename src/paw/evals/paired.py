@@ -2,8 +2,9 @@
 
 An interval is the paired t interval, p the exact sign-flip test; both are scipy's. A percentile
 bootstrap covers 87 % at five pairs where 95 % is said; an exact sign flip of fewer than six pairs
-cannot give p < 0.05, so there is no verdict then. Reference: Colas et al. 2018, "How many random
-seeds?"; Patterson et al. 2024, JMLR 25, "Empirical design in reinforcement learning".
+(more where several arms are corrected for) cannot give p < 0.05: no verdict then. Reference: Colas
+et al. 2018, "How many random seeds?"; Patterson et al. 2024, JMLR 25, "Empirical design in
+reinforcement learning".
 """
 
 import math
@@ -14,8 +15,6 @@ from typing import Any
 
 from paw.errors import UserError
 
-LEAST_PAIRS = 6
-"""With which an exact sign flip can give p < 0.05: 2 / 2^6 = 0.031."""
 EXACT_PAIRS = 16
 """Up to which all 2^n sign flips are counted; beyond it 2^16 random ones."""
 POWER, ALPHA = 0.8, 0.05
@@ -83,9 +82,16 @@ def sign_flip_p(values: Sequence[float]) -> float:
     return float(found.pvalue)
 
 
-def smallest_p(count: int) -> float:
-    """The smallest two-sided p that an exact sign flip of so many pairs can give."""
-    return min(1.0, 2.0 ** (1 - count))
+def smallest_p(count: int, comparisons: int = 1) -> float:
+    """The smallest two-sided p that an exact sign flip of so many pairs can give, as Holm corrects
+    the smallest of so many comparisons."""
+    return min(1.0, comparisons * 2.0 ** (1 - count))
+
+
+def least_pairs(comparisons: int = 1) -> int:
+    """The fewest pairs with which that is below 0.05: 6 for one comparison (2 / 2^6 = 0.031), 7 for
+    two or three, 8 for up to six, 9 for up to twelve."""
+    return next(n for n in range(1, 100) if smallest_p(n, comparisons) < ALPHA)
 
 
 def pairs_needed(mean: float, deviation: float) -> int | None:
@@ -124,9 +130,16 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def verdict(found: Difference, corrected_p: float | None) -> str | None:
-    """ "higher" | "lower" | "no difference shown"; None with fewer than six pairs."""
-    if found.num_pairs < LEAST_PAIRS or corrected_p is None or found.mean is None:
+def verdict(found: Difference, corrected_p: float | None, comparisons: int = 1) -> str | None:
+    """ "higher" | "lower" | "no difference shown"; None with fewer than `least_pairs`, where
+    nothing that could be seen would be called a difference.
+
+    Args:
+        found: one of `comparisons`.
+        corrected_p: its p, corrected over them.
+        comparisons: arms that are compared with the same baseline.
+    """
+    if found.num_pairs < least_pairs(comparisons) or corrected_p is None or found.mean is None:
         return None
     if corrected_p >= ALPHA:
         return "no difference shown"
