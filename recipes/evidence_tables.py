@@ -6,7 +6,7 @@
 Takes over from each DIR/NAME with a seeds.csv what finished runs showed, and once none is missing
 that file, compare.md and two plots; from each DIR/wm/NAME.json the line of each model. Then writes
 the tables between `<!-- compare NAME -->` or `<!-- wm NAME -->` and `<!-- end -->` in
-docs/EVIDENCE.md, so that no number there was typed.
+docs/EVIDENCE.md, so that no number in them was typed.
 """
 
 import csv
@@ -16,6 +16,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from paw.evals.paired import Difference, difference, holm, verdict
 
@@ -129,7 +130,7 @@ def _differences(rows: Sequence[Row], arm: str, baseline: str, metric: str) -> l
 
 def _mean(rows: Sequence[Row], arm: str) -> str:
     values = [float(row["final"]) for row in rows if row["arm"] == arm and row["final"]]
-    return f"{100 * sum(values) / len(values):.1f}" if values else ""
+    return f"{100 * fmean(values):.1f}" if values else ""
 
 
 def _points(found: Difference) -> str:

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from paw.cli import main
+from paw.commands.compare import _devices
+from paw.config.read import resolve
 from paw.runs import read
 
 ARMS = """
@@ -121,6 +125,22 @@ def test_mistakes_are_one_line(more: list[str], message: str, tmp_path, monkeypa
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and message in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("seen", "devices"),
+    [(None, ["0", "1"]), ("2, 3", ["2", "3"]), ("GPU-a,GPU-b,GPU-c", ["GPU-a", "GPU-b"])],
+)  # fmt: skip
+def test_gpus_are_those_that_this_process_may_see(seen, devices, monkeypatch: pytest.MonkeyPatch):
+    """Of two that torch finds; what cannot be named ends its list."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if seen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    config = resolve([], [])
+    assert _devices(config) == devices
+    assert _devices(replace(config, model=replace(config.model, device="cuda:1"))) == []
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ def test_predictions_are_what_the_model_says(tokenizer, policy, context, max_tok
     counts = [len(one.offsets) for one in asked]
     assert found.answer.tolist() == list(np.repeat([0, 1, 2], counts))
     assert found.accepted.tolist() == list(np.repeat([True, False, True], counts))
-    assert found.episode.tolist() == [0, 0, 0]
+    assert found.task.tolist() == [0, 0, 0]
     # "You arrive at shelf 1. You see a mug 2." after "go to shelf 1": shelf is in the command.
     words = [
         tokenizer.decode(list(asked[0].rows["true"].token_ids)[-counts[0] :][i : i + 1])

@@ -14,7 +14,7 @@ WORDING = Wording(("names", "rest"), lambda text, command, task: [], lambda comm
 
 
 def predictions(true, other=None, none=None, **columns):
-    """Three answers of two, one and one tokens in two episodes."""
+    """Three answers of two, one and one tokens of two tasks."""
     as_logs = {
         "true": np.log(true),
         "other": np.log(true if other is None else other),
@@ -26,7 +26,7 @@ def predictions(true, other=None, none=None, **columns):
         "changed": np.array([False, True, False, True]),
         "accepted": np.array([True, True, False, True]),
         "answer": np.array([0, 0, 1, 2]),
-        "episode": np.array([0, 0, 4]),
+        "task": np.array([0, 0, 4]),
     }
     return Predictions(as_logs, **(settings | columns))
 
@@ -79,7 +79,7 @@ def test_an_action_is_worth_what_it_saves():
     assert changed is not None
     assert (changed["observations"], changed["better_fraction"]) == (1, 0)
     assert changed["difference"] == pytest.approx(-log(2))
-    assert changed["interval"] is None  # of two episodes
+    assert changed["interval"] is None  # of two tasks
 
 
 def test_no_other_command_anywhere_is_none():
@@ -91,6 +91,25 @@ def test_against_another_model():
     """Half of each probability: ln 2 a token more, 4 ln 2 over 3 observations."""
     one, other = predictions([p / 2 for p in P]), predictions(P)
     assert against(one, other, seed=0)["difference"] == pytest.approx(4 * log(2) / 3)
+
+
+def test_episodes_of_a_task_are_one_unit():
+    """60 answers: of 30 tasks, or of 10 whose answers are all alike, as eight samples of a game
+    nearly are. The 10 say as much as 10: an interval is wider by sqrt(30 / 10) or so."""
+    rng = np.random.default_rng(0)
+    p = np.repeat(rng.uniform(0.2, 0.9, 10), 6)
+    columns = {
+        **dict.fromkeys(("is_top", "changed", "accepted"), p > 0),
+        "classes": np.zeros(60, dtype=int),
+        "answer": np.arange(60),
+    }
+    widths = []
+    for tasks in (30, 10):
+        task = np.arange(60) // (60 // tasks)
+        one, other = (predictions(x, task=task, **columns) for x in (p, np.full(60, 0.5)))
+        low, high = against(one, other, seed=0)["interval"]
+        widths.append(high - low)
+    assert 1.4 < widths[1] / widths[0] < 2.1
 
 
 def test_models_with_other_tokens_compare():

@@ -58,24 +58,31 @@ def test_drift_is_the_kl_to_the_policy_that_sampled():
     transitions, columns = flatten(fakes.scripted_groups(False))
     rows = make_rows(transitions, columns, False)
     scores = fakes.scores_of(transitions)
-    rules = Rules(AlgorithmConfig(), PawConfig(), formula.MAX_RETURN)
-    judgement = judge(columns, scores, rules, 1, torch.Generator())
     own, _ = score_actions(policy, rows, 1000)
     same = Scores(own, scores.entropy, None, None)
     counted = policy.passes.forwards
-    assert drift(policy, rows, same, judgement, 1000)["policy/kl_after"] == pytest.approx(0)
+    assert drift(policy, rows, same, columns, 1000)["policy/kl_after"] == pytest.approx(0)
     assert policy.passes.forwards == counted
     theirs, _ = score_actions(other, rows, 1000)
-    found = drift(policy, rows, Scores(theirs, scores.entropy, None, None), judgement, 1000)
-    means, without = [], []
+    found = drift(policy, rows, Scores(theirs, scores.entropy, None, None), columns, 1000)
+    means, without, failed = [], [], []
+    returns = [
+        columns.returns[columns.trajectory_group == g].tolist() for g in range(columns.num_groups)
+    ]
+    assert any(min(r) == max(r) > 0 for r in returns)  # all won: no advantage, and no failure
     for i, (a, b) in enumerate(zip(own, theirs, strict=True)):
         d = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
         means.append(float((d.exp() - d - 1).mean()))
-        if judgement.zero_advantage[i]:
+        of_group = returns[int(columns.group[i])]
+        if min(of_group) == max(of_group):
             without.append(means[-1])
+        if max(of_group) == 0:
+            failed.append(means[-1])
     assert found["policy/kl_after"] == pytest.approx(sum(means) / len(means), rel=1e-5)
     expected = sum(without) / len(without)
     assert found["policy/kl_after_zero_advantage"] == pytest.approx(expected, rel=1e-5)
+    expected = sum(failed) / len(failed)
+    assert found["policy/kl_after_all_failed"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_arms_measure_the_same(server: ForkServer, policy: Path, tmp_path: Path):

@@ -183,11 +183,8 @@ def test_a_horizon_token_by_token(append: bool, normalise: str):
 
 
 def test_a_horizon_of_one_is_paw(append: bool):
-    """To the bit; so is any horizon over episodes of one turn."""
-    assert (
-        prepare(AlgorithmConfig(), PawConfig(horizon=1), append).samples
-        == prepare(AlgorithmConfig(), PawConfig(), append).samples
-    )
+    """To the bit, over episodes of one turn, where a longer one has nothing more to see. One is the
+    default, which test_baseline.py and test_against_reference.py hold against the paper's loss."""
     one, far = (
         prepare(AlgorithmConfig(), PawConfig(horizon=k), append, two_groups(append)).samples
         for k in (1, 3)

@@ -23,7 +23,7 @@ SHOWN = {
     "turns": "rollout/turns_mean",
     "role_confusion": "wm/role_confusion_rate",
     "entropy": "policy/entropy",
-    "kl_zero_advantage": "policy/kl_after_zero_advantage",
+    "kl_all_failed": "policy/kl_after_all_failed",
     "next_observation_nll": "wm/next_observation_nll",
 }
 """Means over the late window, by their short names."""

@@ -27,6 +27,8 @@ class Answer:
 
     episode: int
     """Index in the file"""
+    task: str
+    """Its task's name, which other episodes may have too"""
     turn: int
     """t, from 0"""
     command: str
@@ -73,17 +75,18 @@ def read_answers(records: Sequence[TrajectoryRecord], style: Style, seed: int) -
     answers = []
     for episode, t, turn, command in told:
         text = turn.next_observation or ""
-        instruction = records[episode].task.instruction
+        task = records[episode].task
         rng = random.Random(f"{seed} {episode} {t}")
         answers.append(
             Answer(
                 episode,
+                task.id,
                 t,
                 command,
                 _other(turn, command, pools, style, rng),
                 text,
                 turn.valid,
-                classes_of(text, command, instruction, wording),
+                classes_of(text, command, task.instruction, wording),
                 changed_from(likeliest[wording.kind(command)], text),
             )
         )

@@ -64,8 +64,8 @@ class Predictions:
     """[T] of an accepted command"""
     answer: NDArray[np.int64]
     """[T] 0..R-1"""
-    episode: NDArray[np.int64]
-    """[R] ascending"""
+    task: NDArray[np.int64]
+    """[R] equal for answers of one task: of several episodes of it, too"""
 
 
 def ask(
@@ -146,7 +146,7 @@ def predict(
         if len(found) == len(one.rows):
             columns.add(one, found)
             found = {}
-            progress(len(columns.episode))
+            progress(len(columns.task))
     return columns.predictions()
 
 
@@ -161,7 +161,7 @@ class _Columns:
         self.changed: list[bool] = []
         self.accepted: list[bool] = []
         self.answer: list[int] = []
-        self.episode: list[int] = []
+        self.task: list[str] = []
 
     def add(self, asked: Asked, found: Mapping[str, SpanScores]) -> None:
         answer, count = asked.answer, len(asked.offsets)
@@ -174,8 +174,8 @@ class _Columns:
             self.classes.append(min((answer.classes[i] for i in where), default=self.last_class))
             self.changed.append(any(answer.changed[i] for i in where))
         self.accepted += [answer.accepted] * count
-        self.answer += [len(self.episode)] * count
-        self.episode.append(answer.episode)
+        self.answer += [len(self.task)] * count
+        self.task.append(answer.task)
 
     def predictions(self) -> Predictions:
         return Predictions(
@@ -185,7 +185,7 @@ class _Columns:
             np.array(self.changed),
             np.array(self.accepted),
             np.array(self.answer),
-            np.array(self.episode),
+            np.unique(self.task, return_inverse=True)[1],
         )
 
 

@@ -80,7 +80,7 @@ def action_effect(
 ) -> dict[str, Any] | None:
     """How much better the true action predicts the tokens under `mask` than another, or none.
 
-    `difference`: nats an observation that are saved, with a 95 % interval over episodes;
+    `difference`: nats an observation that are saved, with a 95 % interval over tasks;
     `better_fraction`: of observations that are more probable after the true action.
     """
     p = predictions
@@ -88,7 +88,7 @@ def action_effect(
     if not there.any():
         return None
     gain = p.logprobs[TRUE][there] - p.logprobs[condition][there]
-    size = len(p.episode)
+    size = len(p.task)
     by_answer = _sums(p.answer[there], gain, size)
     counted = np.bincount(p.answer[there], minlength=size) > 0
     num_observations = int(counted.sum())
@@ -96,21 +96,21 @@ def action_effect(
         "observations": num_observations,
         "nats_per_observation": -float(p.logprobs[condition][there].sum()) / num_observations,
         "difference": float(by_answer.sum()) / num_observations,
-        "interval": _over_episodes(p, by_answer, counted, seed),
+        "interval": _over_tasks(p, by_answer, counted, seed),
         "better_fraction": float((by_answer[counted] > 0).mean()),
     }
 
 
 def against(one: Predictions, other: Predictions, seed: int) -> dict[str, Any]:
     """Nats an observation of `one` less those of `other`, which was asked the same, with a 95 %
-    interval over episodes."""
-    size = len(one.episode)
+    interval over tasks."""
+    size = len(one.task)
     first, second = (_sums(p.answer, -p.logprobs[TRUE], size) for p in (one, other))
     difference = first - second
     counted = np.ones(size, dtype=bool)
     return {
         "difference": float(difference.mean()),
-        "interval": _over_episodes(one, difference, counted, seed),
+        "interval": _over_tasks(one, difference, counted, seed),
     }
 
 
@@ -141,15 +141,16 @@ def gradient_shares(
     return shares
 
 
-def _over_episodes(
+def _over_tasks(
     predictions: Predictions,
     by_answer: NDArray[np.float64],
     counted: NDArray[np.bool_],
     seed: int,
 ) -> tuple[float, float] | None:
-    """The interval of sum / number of answers, with episodes as the units."""
-    episodes, unit = np.unique(predictions.episode, return_inverse=True)
-    sums, counts = (_sums(unit, x, len(episodes)) for x in (by_answer, counted))
+    """The interval of sum / number of answers, with tasks as the units: episodes of one task say
+    much the same."""
+    tasks, unit = np.unique(predictions.task, return_inverse=True)
+    sums, counts = (_sums(unit, x, len(tasks)) for x in (by_answer, counted))
     return ratio_interval(sums, counts, seed)
 
 

@@ -47,6 +47,10 @@ MEANINGS = {
         "the same over transitions of groups whose trajectories all returned the same; null "
         "where there are none; diagnostics"
     ),
+    "policy/kl_after_all_failed": (
+        "the same over transitions of groups without any reward, whose lambda is 1; null where "
+        "there are none; diagnostics"
+    ),
     "wm/loss": (
         "next-observation loss, summed with its weights (Eq. 9 with Eq. 11); mean over the "
         "passes; null without targets"

@@ -17,10 +17,11 @@ from paw.text.dialogue import Serializer
 from paw.train.batching import make_batch
 from paw.train.forward import score_actions
 from paw.train.judge import judge
+from paw.train.outcomes import all_failed, same_returns
 from paw.train.prediction.target import scaffold_before
 from paw.train.serialise import serialise
 from paw.train.session import Session
-from paw.types import Columns, Judgement, Row, Scores, Target, Targets, TrainingSample, Transition
+from paw.types import Columns, Row, Scores, Target, Targets, TrainingSample, Transition
 
 
 def before_learning(
@@ -94,18 +95,24 @@ def prediction_nll(
 
 
 def drift(
-    policy: Policy, rows: Sequence[Row], scores: Scores, judgement: Judgement, max_tokens: int,
+    policy: Policy, rows: Sequence[Row], scores: Scores, columns: Columns, max_tokens: int,
     *, ranks: Ranks = ALONE,
 ) -> dict[str, float | None]:  # fmt: skip
-    """After learning: how far the policy moved, and how far where no reward drove it."""
+    """After learning: how far the policy moved, where no reward drove it, and where all failed."""
     with policy.passes.uncounted():
         new, _ = score_actions(policy, rows, max_tokens, ranks)
     moved = [
         float(objective.kl_estimate(torch.tensor(old), torch.tensor(now)).mean())
         for old, now in zip(scores.logprobs, new, strict=True)
     ]
-    without = [d for d, z in zip(moved, judgement.zero_advantage.tolist(), strict=True) if z]
+
+    def mean(groups: Tensor) -> float | None:
+        of_them = groups[columns.group].tolist()
+        there = [d for d, is_one in zip(moved, of_them, strict=True) if is_one]
+        return sum(there) / len(there) if there else None
+
     return {
         "policy/kl_after": sum(moved) / len(moved),
-        "policy/kl_after_zero_advantage": sum(without) / len(without) if without else None,
+        "policy/kl_after_zero_advantage": mean(same_returns(columns)),
+        "policy/kl_after_all_failed": mean(all_failed(columns)),
     }

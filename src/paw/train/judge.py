@@ -16,6 +16,7 @@ from paw import objective
 from paw.config.tree import AlgorithmConfig, PawConfig
 from paw.errors import RunFailure
 from paw.train.advantages import ALGORITHMS
+from paw.train.outcomes import same_returns
 from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.select import select
 from paw.train.prediction.weight import WEIGHTS
@@ -70,7 +71,7 @@ def judge(
         advantages=advantages.advantages,
         value_targets=advantages.value_targets,
         action_weights=trains_policy * action_weights(columns, settings.aggregation),
-        zero_advantage=_same_returns(columns)[columns.group],
+        zero_advantage=same_returns(columns)[columns.group],
         selected=selected,
         group_weights=group_weights,
         transition_weights=paw.coefficient * weights,
@@ -100,11 +101,3 @@ def _check_finite(scores: Scores, update: int) -> None:
                 f"update {update}: the model's {name} at the sampled actions is not finite; the "
                 "weights have diverged: lower the learning rate"
             )
-
-
-def _same_returns(columns: Columns) -> Tensor:
-    """[G] bool: no two trajectories of the group differ in their task return."""
-    infinite = torch.full((columns.num_groups,), torch.inf, dtype=torch.float64)
-    lowest = infinite.scatter_reduce(0, columns.trajectory_group, columns.returns, "amin")
-    highest = (-infinite).scatter_reduce(0, columns.trajectory_group, columns.returns, "amax")
-    return lowest == highest

@@ -152,7 +152,7 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
     if session.diagnoses(update):
         with run.stage("diagnose"):
             diagnosed |= drift(
-                policy, rows, scores, judgement, session.learner.limit.tokens, ranks=session.ranks
+                policy, rows, scores, columns, session.learner.limit.tokens, ranks=session.ranks
             )
     if config.run.save_trajectories_every and update % config.run.save_trajectories_every == 0:
         kept = records(update, groups, judgement, targets, statistics.expected)
