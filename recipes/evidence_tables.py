@@ -24,7 +24,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 KEPT = ("seeds.csv", "compare.md", "plots/forest.svg", "plots/curves.svg")
 METRICS = ("final", "late_window", "area")
 WORLD = ("model", "observations", "nats_per_observation", "difference", "low", "high", "top1",
-         "command_saves")  # fmt: skip
+         "command_saves", "changed_nats", "changed_top1", "changed_saves")  # fmt: skip
+"""Columns of a model's line; files of before have none for the tokens that change."""
 BLOCK = re.compile(r"(<!-- (compare|wm) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, str]
@@ -66,11 +67,13 @@ def world_rows(found: Mapping[str, dict]) -> list[tuple[object, ...]]:
     rows = []
     for path, model in found["models"].items():
         less = model.get("against_first")
-        change = ("", "", "") if less is None else (less["difference"], *less["interval"])
-        every = model["all"]
-        saves = model["actions"]["other"]["all"]["difference"]
+        interval = (less and less["interval"]) or ("", "")
+        change = ("", *interval) if less is None else (less["difference"], *interval)
+        every, changed, saves = model["all"], model["changed"], model["actions"]["other"]
         rows.append((_name(path), every["observations"], every["nats_per_observation"], *change,
-                     every["top1_fraction"], saves))  # fmt: skip
+                     every["top1_fraction"], saves["all"]["difference"],
+                     changed["nats_per_observation"], changed["top1_fraction"],
+                     saves["changed"]["difference"]))  # fmt: skip
     return rows
 
 
@@ -148,20 +151,25 @@ def _p(value: float | None) -> str:
 
 def world_table(rows: Sequence[Row]) -> str:
     """Prediction of frozen observations, a line a model."""
-    lines = [
-        "| model | nats an observation | less the first's | top-1 tokens, % "
-        "| the true command saves, nats |",
-        "|---|---|---|---|---|",
-    ]
+    parts = all(row.get("changed_nats") for row in rows)
+    titles = ["model", "nats an observation", "less the first's", "top-1 tokens, %",
+              "the true command saves, nats"]  # fmt: skip
+    if parts:
+        titles += ["of changed tokens: nats", "top-1, %", "the command saves"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         value = {name: float(text) for name, text in row.items() if name != "model" and text}
         less = ""
         if "difference" in value:
-            less = f"{value['difference']:+.2f} [{value['low']:+.2f}, {value['high']:+.2f}]"
-        lines.append(
-            f"| {row['model']} | {value['nats_per_observation']:.2f} | {less} "
-            f"| {100 * value['top1']:.1f} | {value['command_saves']:+.1f} |"
-        )
+            less = f"{value['difference']:+.2f}"
+        if "low" in value:
+            less += f" [{value['low']:+.2f}, {value['high']:+.2f}]"
+        cells = [row["model"], f"{value['nats_per_observation']:.2f}", less,
+                 f"{100 * value['top1']:.1f}", f"{value['command_saves']:+.1f}"]  # fmt: skip
+        if parts:
+            cells += [f"{value['changed_nats']:.2f}", f"{100 * value['changed_top1']:.1f}",
+                      f"{value['changed_saves']:+.1f}"]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

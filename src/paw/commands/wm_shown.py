@@ -94,7 +94,7 @@ def _print_actions(actions: dict[str, Any]) -> None:
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-    return "few episodes" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
+    return "few tasks" if interval is None else f"[{interval[0]:+.3f}, {interval[1]:+.3f}]"
 
 
 def _row(name: str, *cells: str) -> None:
