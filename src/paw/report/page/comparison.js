@@ -77,7 +77,7 @@
         h("td", { class: "number" }, one.mean_difference == null ? "–" : points(one.mean_difference)),
         h("td", { class: "number" }, one.interval ? `${points(one.interval[0])} to ${points(one.interval[1])}` : "–"),
         h("td", { class: "number" }, p(one.p_value)), h("td", { class: "number" }, p(one.holm_p_value)),
-        h("td", {}, one.verdict ?? "none: fewer than six pairs"), h("td", { class: "number" }, PAW.number(one.pairs_needed)),
+        h("td", {}, one.verdict ?? "none: too few pairs"), h("td", { class: "number" }, PAW.number(one.pairs_needed)),
         h("td", { class: "number" }, PAW.number(one.panel?.arm_only)), h("td", { class: "number" }, PAW.number(one.panel?.baseline_only)))))));
   }
 
