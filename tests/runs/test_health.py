@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from paw.runs.health import NOTHING_SELECTED, HealthLines, health
+from paw.runs.health import NO_HOLD, NOTHING_SELECTED, HealthLines, health
 
 WELL: dict[str, Any] = {
     "rollout/valid_action_rate": 0.5,
@@ -37,6 +37,15 @@ def test_thresholds(name: str, ill: float, well: float, part: str):
     (problem,) = health(WELL | {name: ill})
     assert part in problem
     assert health(WELL | {name: well}) == []
+
+
+def test_mae_has_no_hold_on_what_is_next_to_impossible():
+    """p = e^-8: p (1 - p) = 0.0003, where cross-entropy's gradient is 1 - p = 0.9997."""
+    strange = WELL | {"wm/nll": 8.0}
+    assert health(strange, by_mae=True) == [NO_HOLD]
+    assert health(strange) == health(strange, by_mae=True, predicts=False) == []
+    assert health(WELL | {"wm/nll": 7.9}, by_mae=True) == []
+    assert health(WELL | {"wm/nll": None}, by_mae=True) == []
 
 
 def test_nothing_selected_is_a_problem_where_the_prediction_is_trained():

@@ -10,6 +10,9 @@ ONE_TARGET = 0.7
 makes up 0.3 to 0.6 of a weak policy's."""
 FEW_TARGETS = 16
 """Below so many targets one of them is often most of them."""
+STRANGE = 8.0
+"""Nats a target token from which (clipped) MAE has next to no gradient: p (1 - p) of p = e^-8 is
+0.0003. A policy that knows no text but its own commands has 10."""
 WELL = 5
 """Updates in a row without a problem after which it is over."""
 
@@ -33,18 +36,25 @@ CHECKS: dict[str, Callable[[Metrics], bool]] = {
 }
 """What is wrong by whether it is, from the metrics of one update."""
 NOTHING_SELECTED = "nothing selected: no turn has a next observation to predict"
+NO_HOLD = (
+    "observations are next to impossible to the policy, where MAE has no gradient: set paw.loss "
+    '= "ce", or start from a model that has seen such texts'
+)
 
 
-def health(metrics: Metrics, *, predicts: bool = True) -> list[str]:
+def health(metrics: Metrics, *, predicts: bool = True, by_mae: bool = False) -> list[str]:
     """What keeps an update from learning, each in a few words; empty where nothing does.
 
     Args:
         metrics: of one update; what is not there or None is no problem.
         predicts: the update trains the prediction.
+        by_mae: of true next observations, by MAE, clipped or not.
     """
     found = [problem for problem, is_there in CHECKS.items() if is_there(metrics)]
     if predicts and _is(metrics, "wm/selected_transitions", 0):
         found.append(NOTHING_SELECTED)
+    if predicts and by_mae and _number(metrics, "wm/nll") >= STRANGE:
+        found.append(NO_HOLD)
     return found
 
 

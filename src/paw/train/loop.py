@@ -170,7 +170,8 @@ def learn_from(session: Session, update: int, groups: list[Group]) -> dict[str, 
         **session.counts(len(rows)),
         **diagnosed,
     }
-    problems = health(metrics, predicts=scheduled(config.paw, update)[0])
+    by_mae = config.paw.loss != "ce" and config.paw.target == "next"
+    problems = health(metrics, predicts=scheduled(config.paw, update)[0], by_mae=by_mae)
     return metrics | ({"health": problems} if problems else {})
 
 
