@@ -153,7 +153,8 @@ def test_what_was_kept_stands_for_the_run(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"updates": "x"}', '{"updates": 8}', json.dumps(KEPT | {"curve": [["a", 1]]}),
-     json.dumps(KEPT | {"training": 3}), json.dumps(KEPT | {"panel": None})],
+     json.dumps(KEPT | {"training": 3}), json.dumps(KEPT | {"panel": None}),
+     json.dumps(KEPT | {"made_with": 3})],
 )  # fmt: skip
 def test_a_damaged_result_is_named(text: str, tmp_path: Path):
     planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[1]

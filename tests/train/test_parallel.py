@@ -75,7 +75,7 @@ PAIRS = [(2, "shard", name) for name in COMPARED]
 PAIRS += [(2, "replicate", name) for name in ("grpo", "ppo-lora", "baseline", "silent")]
 PAIRS += [(4, "shard", name) for name in ("ppo-lora", "few")]
 MORE = [one for one in itertools.product((2, 4), MODES, COMPARED) if one not in PAIRS]
-"""Slow: four processes take two cores for long"""
+"""Slow: the same again by more processes than cores, or in the mode with less to it"""
 
 
 def flags(name: str, directory: Path, **more: float) -> list[str]:

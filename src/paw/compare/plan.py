@@ -192,7 +192,7 @@ def _shared(first: Resolved, output: Path, jobs: int) -> Config:
         evaluation = replace(evaluation, episodes=num_tasks)
     config = replace(config, run=run, eval=evaluation)
     for settings in sorted(output.glob("runs/*/seed-*.toml")):
-        config = with_choices(config, _made_with(settings.with_suffix("")))
+        config = with_choices(config, _earlier_config(settings.with_suffix("")))
     shape = read_shape(unpack(resolve_model(config.model.path)))
     if shape is not None:
         room = usable_bytes(device_of(config.model.device)) // jobs
@@ -212,7 +212,7 @@ def _same(config: Config, shared: Config) -> Config:
     return config
 
 
-def _made_with(directory: Path) -> Config | None:
+def _earlier_config(directory: Path) -> Config | None:
     """The configuration of the run in `directory`, if it was begun or its result was kept."""
     settings = _beside(directory, "toml")
     kept = _beside(directory, "json").is_file() and settings.is_file()
@@ -220,7 +220,7 @@ def _made_with(directory: Path) -> Config | None:
 
 
 def _check_unchanged(planned: Planned) -> None:
-    before = _made_with(planned.directory)
+    before = _earlier_config(planned.directory)
     if before is None:
         return
     differing = changes(before, planned.config, CHANGEABLE - FIXED | WHEREABOUTS)

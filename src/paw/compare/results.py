@@ -139,7 +139,7 @@ def _from_kept(planned: Planned, empty: Result) -> Result:
         shown["curve"] = tuple((int(update), float(success)) for update, success in shown["curve"])
         shown |= {name: tuple(map(float, shown[name])) for name in ("training", "trained")}
         shown["panel"] = tuple(shown["panel"])
-        return replace(empty, **shown, made_with=found.get("made_with") or {})
+        return replace(empty, **shown, made_with=dict(found.get("made_with", {})))
     except (ValueError, TypeError):
         raise planned.damaged from None
 

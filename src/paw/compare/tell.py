@@ -51,11 +51,11 @@ def make_story(
     """Compare, and choose the level where none is given: the baseline's mean final success."""
     names = [arm.name for arm in arms]
     level = level_of(results, baseline) if level is None else level
-    about = {**about, **_made_with(results)}
+    about = {**about, **_makers(results)}
     return Story(arms, baseline, results, compare(results, names, baseline), about, level)
 
 
-def _made_with(results: Sequence[Result]) -> dict[str, str]:
+def _makers(results: Sequence[Result]) -> dict[str, str]:
     """Commit, processor and torch of all runs that have begun; several are all named."""
     begun = [run for run in results if run.curve]
     told = {}
