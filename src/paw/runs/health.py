@@ -37,8 +37,8 @@ CHECKS: dict[str, Callable[[Metrics], bool]] = {
 """What is wrong by whether it is, from the metrics of one update."""
 NOTHING_SELECTED = "nothing selected: no turn has a next observation to predict"
 NO_HOLD = (
-    "observations are next to impossible to the policy, where MAE has no gradient: set paw.loss "
-    '= "ce", or start from a model that has seen such texts'
+    "observations are next to impossible to the policy, where MAE has no gradient: start from a "
+    "model that has seen such texts"
 )
 
 
