@@ -80,6 +80,10 @@ def test_where_runs_were_made_is_told():
     assert time_ratios(results, ["paw"], "baseline") == {"paw": 1.0}
     assert as_json(story)["runs"][3]["made_with"]["processor"] == "Y"
     assert "one kind of processor" not in as_markdown(story_of(3))
+    moved = [replace(r, made_with=r.made_with | {"processor": "X, then Y"}) for r in results[:2]]
+    story = make_story(ARMS[:2], "baseline", moved, {}, None)
+    assert time_ratios(moved, ["paw"], "baseline") == {}
+    assert "Seed 0: not all arms were made by one kind of processor" in as_markdown(story)
 
 
 def test_what_is_missing_is_in_no_pair():

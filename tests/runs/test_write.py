@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from paw.compare import results
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.runs import read
@@ -88,3 +90,32 @@ def test_a_directory_is_free_again_when_its_run_closes(tmp_path: Path):
         Run(at(tmp_path))
     run.close()
     Run(at(tmp_path)).close()
+
+
+def test_a_run_that_goes_on_elsewhere_says_where_it_was_before(tmp_path: Path):
+    """Each other place once, in their order; the same again is no other place."""
+    Run(at(tmp_path)).close()
+    Run(at(tmp_path)).close()
+    here = read.environment(tmp_path)
+    assert here.earlier == ()
+    there = msgspec.structs.replace(here, processor="Another", commit="ab12")
+    (tmp_path / "environment.json").write_bytes(msgspec.json.encode(there))
+    for _ in range(2):
+        Run(at(tmp_path)).close()
+        (found,) = read.environment(tmp_path).earlier
+        assert (found["processor"], found["commit"]) == ("Another", "ab12")
+        assert found["torch"] == here.versions["torch"] and found["gpu"] == here.gpu
+    third = msgspec.structs.replace(read.environment(tmp_path), gpu="A GPU")
+    (tmp_path / "environment.json").write_bytes(msgspec.json.encode(third))
+    Run(at(tmp_path)).close()
+    assert [start["gpu"] for start in read.environment(tmp_path).earlier] == [here.gpu, "A GPU"]
+    made = results._made_with(tmp_path)
+    assert made["processor"] == f"Another, then A GPU, then {here.gpu or here.processor}"
+    assert made["torch"] == here.versions["torch"]
+
+
+def test_a_damaged_environment_is_written_again(tmp_path: Path):
+    Run(at(tmp_path)).close()
+    (tmp_path / "environment.json").write_text('{"versions"')
+    Run(at(tmp_path)).close()
+    assert read.environment(tmp_path).earlier == ()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from paw.compare.results import Result
+from paw.compare.results import THEN, Result
 from paw.evals.paired import Difference, difference, holm, verdict
 
 LEVEL = 0.95
@@ -79,7 +79,7 @@ def level_of(results: Sequence[Result], baseline: str) -> float | None:
 
 def time_ratios(results: Sequence[Result], arms: Sequence[str], baseline: str) -> dict[str, float]:
     """Median over seeds of (seconds an update of the arm / of the baseline), of the seeds whose two
-    runs were made by processors of one name."""
+    runs were made, from end to end, by processors of one name."""
     runs = {(r.arm, r.seed): r for r in results}
     processors = {key: run.made_with.get("processor") for key, run in runs.items()}
     ratios = {}
@@ -88,6 +88,7 @@ def time_ratios(results: Sequence[Result], arms: Sequence[str], baseline: str) -
             a / b
             for seed, a, b in _pairs(runs, arm, baseline, lambda run: run.seconds)
             if processors[arm, seed] == processors[baseline, seed]
+            and THEN not in (processors[arm, seed] or "")
         ]
         if found:
             ratios[arm] = median(found)

@@ -31,6 +31,8 @@ KEPT = ("curve", "training", "trained", "panel", "metrics", "seconds", "digest")
 """Fields of a finished run that are kept when its directory goes."""
 MADE_WITH = ("commit", "processor", "torch")
 """What is told of where a run was made: `processor` is the GPU where there is one."""
+THEN = ", then "
+"""Between the places of a run that went on elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,20 @@ def _late_metrics(rows: Sequence[MetricsRow], planned: Planned) -> dict[str, flo
 
 
 def _made_with(directory: Path) -> dict[str, str | None]:
+    """Of a run that went on elsewhere all are named, in their order."""
     found = read.environment(directory)
-    values = (found.commit, found.gpu or found.processor, found.versions.get("torch"))
-    return dict(zip(MADE_WITH, values, strict=True))
+    now = {"commit": found.commit, "processor": found.processor, "gpu": found.gpu}
+    starts = [*found.earlier, now | {"torch": found.versions.get("torch")}]
+    values = [
+        (start.get("commit"), start.get("gpu") or start.get("processor"), start.get("torch"))
+        for start in starts
+    ]
+    return {
+        name: THEN.join(dict.fromkeys(value or "not known" for value in column))
+        if any(column)
+        else None
+        for name, column in zip(MADE_WITH, zip(*values, strict=True), strict=True)
+    }
 
 
 def _digest(directory: Path) -> str | None:

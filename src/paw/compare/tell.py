@@ -15,7 +15,7 @@ from typing import Any
 
 from paw.compare.analyse import LEVEL, METRICS, Comparison, compare, level_of, time_ratios
 from paw.compare.arms import Arm
-from paw.compare.results import MADE_WITH, Result
+from paw.compare.results import MADE_WITH, THEN, Result
 from paw.evals.paired import least_pairs, smallest_p
 from paw.evals.statistics import wilson_interval
 from paw.runs.files import write_atomically
@@ -238,7 +238,8 @@ def _mixed(results: Sequence[Result]) -> str:
     processors: dict[int, set[str]] = {}
     for run in results:
         if run.made_with.get("processor"):
-            processors.setdefault(run.seed, set()).add(str(run.made_with["processor"]))
+            names = str(run.made_with["processor"]).split(THEN)
+            processors.setdefault(run.seed, set()).update(names)
     seeds = [seed for seed, names in sorted(processors.items()) if len(names) > 1]
     if not seeds:
         return ""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from paw.envs.base import listing_digest
+from paw.runs.format import EnvironmentRecord
 
 PACKAGES = ("paw-rl", "torch", "transformers", "tokenizers", "numpy", "msgspec", "peft", "vllm")
 
@@ -30,6 +31,22 @@ def environment_facts() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "commit": commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def earlier_starts(last: EnvironmentRecord, now: EnvironmentRecord) -> list[dict[str, str | None]]:
+    """What a run that goes on says of its earlier starts: those whose commit, hardware or torch
+    were not today's, each once."""
+    found = [*last.earlier, _start(last)]
+    return [start for n, start in enumerate(found) if start not in (_start(now), *found[:n])]
+
+
+def _start(record: EnvironmentRecord) -> dict[str, str | None]:
+    return {
+        "commit": record.commit,
+        "processor": record.processor,
+        "gpu": record.gpu,
+        "torch": record.versions.get("torch"),
     }
 
 

@@ -174,6 +174,8 @@ class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     data: dict[str, Any] = {}
     """`data_dir`, and `listing_sha256` of its file names and sizes"""
+    earlier: tuple[dict[str, str | None], ...] = ()
+    """`commit`, `processor`, `gpu` and `torch` of earlier starts that were not like this one"""
 
 
 class ImitationRecord(msgspec.Struct, frozen=True, kw_only=True):

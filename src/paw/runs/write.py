@@ -23,9 +23,9 @@ from paw.config.tree import Config
 from paw.errors import UserError, warn
 from paw.runs import read
 from paw.runs.begun import begun, with_choices
-from paw.runs.facts import data_facts, environment_facts, peak_memory
+from paw.runs.facts import data_facts, earlier_starts, environment_facts, peak_memory
 from paw.runs.files import write_atomically
-from paw.runs.format import MetricsRow, TrajectoryRecord
+from paw.runs.format import EnvironmentRecord, MetricsRow, TrajectoryRecord
 from paw.runs.layout import Place, complete, name_of, training_place
 from paw.runs.records import write_trajectories
 from paw.runs.sinks import Sink, open_sinks
@@ -68,8 +68,16 @@ class Run:
                 (self.directory / folder).mkdir(exist_ok=True)
             for leftover in [*self.directory.glob("*.tmp"), *self.directory.glob("*/*.tmp")]:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            facts = {**environment_facts(), "data": data_facts(self.config.env.data_dir)}
-            write_atomically(self.directory / "environment.json", _json(facts))
+            write_atomically(self.directory / "environment.json", _json(self._environment()))
+
+    def _environment(self) -> dict[str, Any]:
+        facts = {**environment_facts(), "data": data_facts(self.config.env.data_dir)}
+        earlier: list[dict[str, str | None]] = []
+        with contextlib.suppress(UserError):  # the first start, or what is left of a full disk
+            earlier = earlier_starts(
+                read.environment(self.directory), msgspec.convert(facts, EnvironmentRecord)
+            )
+        return {**facts, "earlier": earlier}
 
     @contextlib.contextmanager
     def _writing(self, name: str = ".") -> Iterator[None]:
