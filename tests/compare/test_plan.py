@@ -16,6 +16,7 @@ from paw.compare.plan import Planned, in_turns, make_plan
 from paw.compare.results import Result, read_result
 from paw.config.read import overlay, to_toml
 from paw.errors import UserError
+from paw.runs.layout import HELD
 
 
 def plan_of(
@@ -148,6 +149,17 @@ def test_what_was_kept_stands_for_the_run(tmp_path: Path):
     assert found.panel == (True, None) and found.digest == "ab" and found.seconds == 2.0
     keep(planned, json.dumps(KEPT | {"updates": 7}))  # of a shorter run
     assert planned.status == "missing"
+
+
+def test_a_run_that_ended_in_its_last_evaluation_is_not_finished(tmp_path: Path):
+    """It goes on with the evaluation, without which it has no panel."""
+    planned = plan_of(tmp_path, ["baseline", "paw"], range(1))[1]
+    checkpoint = planned.directory / "checkpoints" / "update-000008"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer.pt").touch()
+    assert planned.status == "finished"
+    (planned.directory / HELD).write_text('{"update": 8}')
+    assert planned.updates_made == 7 and planned.status == "missing"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from paw.compare import results
 from paw.config.tree import Config
 from paw.errors import UserError
 from paw.runs import read
+from paw.runs.layout import HELD
 from paw.runs.write import Run
 
 
@@ -119,3 +120,21 @@ def test_a_damaged_environment_is_written_again(tmp_path: Path):
     (tmp_path / "environment.json").write_text('{"versions"')
     Run(at(tmp_path)).close()
     assert read.environment(tmp_path).earlier == ()
+
+
+def test_metrics_are_held_until_they_are_logged(tmp_path: Path):
+    """With the times so far; of another update they are what a crash left."""
+    run, file = Run(at(tmp_path)), tmp_path / HELD
+    with run.stage("act"):
+        pass
+    row = run.hold(2, {"wm/nll": 0.5})
+    assert row["time/act"] == row["time/update"] > 0
+    assert run.held(2, []) == run.held(2, [{"update": 1}]) == row
+    with run.stage("eval"):
+        pass
+    logged = run.log(2, {**row, "eval/success_rate": 0.25})
+    assert logged.items() > row.items() and logged["time/eval"] > 0 and not file.exists()
+    for first, earlier in ((1, []), (2, [{"update": 2}])):
+        run.hold(2, {})
+        assert run.held(first, earlier) is None and not file.exists()
+    run.close()

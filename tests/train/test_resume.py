@@ -186,6 +186,34 @@ def test_ctrl_c_finishes_the_update_and_saves(
     same_run(uninterrupted("lora")[0], run)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_ends_a_run_in_an_evaluation_costs_the_evaluation_alone(
+    server: ForkServer, policy: Path, tmp_path: Path, number: signal.Signals
+):
+    """Before each of the last events: writing the evaluation and the line of metrics."""
+    changed = {"run__updates": 2, "eval__every": 2, "run__checkpoint_every": 1000}
+    one = tmp_path / "one"
+    events = server.run(command(policy, one, "window", **changed), watch=str(one)).events
+    asked = 0
+    for at in range(events - 4, events):
+        run = tmp_path / f"run{at}"
+        arguments = command(policy, run, "window", **changed)
+        ended = server.run(arguments, **moment(run, number, at))
+        played = (run / "trajectories" / "update-000002.jsonl.zst").stat().st_mtime_ns
+        assert (run / "checkpoints" / "update-000002").is_dir()
+        if (run / "unreported.json").is_file():
+            asked += 1
+            assert ended.code == (130 if number == signal.SIGTERM else -number)
+            assert number == signal.SIGKILL or "goes on from update-000002" in ended.err
+            assert [row["update"] for row in metrics(run)] == [1]
+        assert server.run(arguments).code == 0
+        same_run(one, run, update=2)
+        assert metrics(run)[1]["eval/success_rate"] is not None
+        assert (run / "trajectories" / "update-000002.jsonl.zst").stat().st_mtime_ns == played
+        assert not (run / "unreported.json").exists()
+    assert asked >= 2
+
+
 def test_second_ctrl_c_stops_at_once(server: ForkServer, policy: Path, tmp_path: Path):
     run = tmp_path / "run"
     settings = {"env__name": "tiny_envs:Sleepy", "env__seconds": 0.5, "rollout__max_turns": 1000}

@@ -31,7 +31,7 @@ from paw.rollout.actor import on_split, open_source
 from paw.rollout.fit import settle, usable_bytes
 from paw.runs.begun import CHOSEN_AT_THE_START, begun, with_choices
 from paw.runs.gguf import unpack
-from paw.runs.layout import newest_checkpoint, resolve_model, update_of
+from paw.runs.layout import HELD, newest_checkpoint, resolve_model, update_of
 
 FIXED = frozenset({"run.updates", "eval.every", "eval.episodes"})
 """What a run that goes on may change, and a comparison not: pairs would be of different things."""
@@ -78,10 +78,11 @@ class Planned:
 
     @property
     def updates_made(self) -> int:
-        """By its newest checkpoint; where its directory is gone, by what was kept of it."""
+        """By its newest checkpoint, less one that has still to be evaluated; where its directory is
+        gone, by what was kept of it."""
         newest = newest_checkpoint(self.directory / "checkpoints")
         if newest is not None:
-            return update_of(newest)
+            return update_of(newest) - (self.directory / HELD).is_file()
         if not self.kept.is_file():
             return 0
         updates = self.read_kept(["updates"])["updates"]

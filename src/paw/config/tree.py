@@ -65,7 +65,7 @@ class RunConfig:
     resume: Annotated[bool, MayChange()] = True
     """Go on from the newest complete checkpoint; a changed configuration is refused."""
     checkpoint_every: Annotated[Count, MayChange()] = 10
-    """Updates between checkpoints; the last update always makes one."""
+    """Updates between checkpoints; there is always one before an evaluation and at the end."""
     keep_checkpoints: Annotated[Count, MayChange()] = 2
     """How many checkpoints stay; older ones are deleted."""
     save_trajectories_every: Annotated[Interval, MayChange()] = 1

@@ -21,8 +21,14 @@ class Follower(Run):
     def rewind(self, update: int) -> list[MetricsRow]:
         return []
 
-    def log(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
+    def hold(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
         return {"update": update, **metrics, **self.times()}
+
+    def held(self, update: int, earlier: Sequence[MetricsRow]) -> None:
+        pass
+
+    def log(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
+        return {"update": update, **self.times(), **metrics}
 
     def save_trajectories(self, update: int, records: Sequence[TrajectoryRecord]) -> None:
         pass

@@ -18,6 +18,8 @@ SHIPPED = Path(__file__).parents[1] / "policies"
 """Policies in the package, by name."""
 
 CARD = "paw.toml"
+HELD = "unreported.json"
+"""Of a run: metrics of the update that is being evaluated"""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 """Files of which a tokenizer has at least one."""

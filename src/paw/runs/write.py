@@ -26,7 +26,7 @@ from paw.runs.begun import begun, with_choices
 from paw.runs.facts import data_facts, earlier_starts, environment_facts, peak_memory
 from paw.runs.files import write_atomically
 from paw.runs.format import EnvironmentRecord, MetricsRow, TrajectoryRecord
-from paw.runs.layout import Place, complete, name_of, training_place
+from paw.runs.layout import HELD, Place, complete, name_of, training_place
 from paw.runs.records import write_trajectories
 from paw.runs.sinks import Sink, open_sinks
 from paw.types import TrainingSample
@@ -140,14 +140,33 @@ class Run:
         self._times = {}
         return found
 
+    def hold(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
+        """Keep the metrics of an update that is still to be evaluated, for a run that is killed
+        before `log`; returned with their times."""
+        row = {"update": update, **metrics, **self.times()}
+        with self._writing(HELD):
+            write_atomically(self.directory / HELD, _json(row, indent=False))
+        return row
+
+    def held(self, update: int, earlier: Sequence[MetricsRow]) -> MetricsRow | None:
+        """What `hold` kept of `update`, unless it is logged among `earlier`."""
+        file = self.directory / HELD
+        logged = bool(earlier) and earlier[-1]["update"] == update
+        row = read.metrics_row(file.read_bytes()) if file.is_file() else None
+        if row is None or row["update"] != update or logged:
+            file.unlink(missing_ok=True)
+            return None
+        return row
+
     def log(self, update: int, metrics: Mapping[str, Any]) -> MetricsRow:
         """Append one line to metrics.jsonl, times and memory included; returns it."""
-        row: MetricsRow = {"update": update, **metrics, **self.times()}
+        row: MetricsRow = {"update": update, **self.times(), **metrics}
         row["memory/peak_bytes"] = peak_memory()
         with self._writing("metrics.jsonl"), open(self.directory / "metrics.jsonl", "ab") as file:
             file.write(_json(row, indent=False))
             file.flush()
             os.fsync(file.fileno())
+        (self.directory / HELD).unlink(missing_ok=True)
         for sink in self._sinks:
             sink.log(update, {k: v for k, v in row.items() if isinstance(v, int | float)})
         return row

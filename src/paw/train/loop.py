@@ -21,7 +21,6 @@ from typing import Any
 
 from paw.config.tree import Config
 from paw.errors import RunFailure
-from paw.evals import play
 from paw.rollout.collect import Plan, collect, group_trajectories
 from paw.rollout.ranks import ALONE, Ranks
 from paw.runs.console import Progress, Say
@@ -39,6 +38,7 @@ from paw.train.mismatch import mismatch
 from paw.train.prediction.schedule import scheduled
 from paw.train.prediction.target import choose_targets
 from paw.train.records import records
+from paw.train.report import evaluate, is_evaluated, report
 from paw.train.score import flatten, make_rows
 from paw.train.serialise import serialise
 from paw.train.session import Session, open_session
@@ -79,18 +79,23 @@ def train(
         if done == 0 and config.eval.every:
             evaluate(session, 0)
         with InterruptGuard() as interrupt:
+            if session.held is not None:  # it ended in the evaluation of this update
+                progress(done, report(session, done, session.held, interrupt))
             while done < config.run.updates:
                 metrics = train_update(session, done + 1)
                 done += 1
-                last = done == config.run.updates
-                if config.eval.every and (last or done % config.eval.every == 0):
-                    with session.run.stage("eval"):
-                        metrics["eval/success_rate"] = evaluate(session, done)["success_rate"]
-                logged = session.run.log(done, metrics)
+                evaluated = is_evaluated(session, done)
+                if evaluated:  # which takes long: what ends the run in it costs no update
+                    metrics = session.run.hold(done, metrics)
+                    save(session, done)
+                    if any(ranks.gather(interrupt.asked)):
+                        raise KeyboardInterrupt
+                logged = report(session, done, metrics, interrupt)
                 acting_rate.watch(logged)
                 progress(done, logged)
                 stop = any(ranks.gather(interrupt.asked))
-                if last or stop or done % config.run.checkpoint_every == 0:
+                last = done == config.run.updates
+                if not evaluated and (last or stop or done % config.run.checkpoint_every == 0):
                     save(session, done)
                 if stop:
                     raise KeyboardInterrupt
@@ -224,21 +229,6 @@ def learn(
         ) from error
     statistics.add(passes=config.optimizer.epochs)
     return statistics
-
-
-def evaluate(session: Session, update: int) -> dict[str, Any]:
-    """Play the evaluation split and write the result."""
-    settings = session.run.config.eval
-    result = play.evaluate(
-        session.actor,
-        settings.split,
-        settings.episodes,
-        settings.temperature,
-        seed=session.run.config.run.seed,
-        ranks=session.ranks,
-    )
-    session.run.save_evaluation(update, result)
-    return result
 
 
 def save(session: Session, update: int) -> None:

@@ -73,6 +73,8 @@ class Session:
     """Updates already made."""
     earlier: Sequence[MetricsRow]
     """Their metrics."""
+    held: MetricsRow | None
+    """Of the last of them, where the run ended in its evaluation."""
     say: Say = lambda text: None
     """Shows lines to a person."""
 
@@ -203,6 +205,7 @@ def _begin(
     ranks.hand_over()
     actor.sampler.load(player, first)
     earlier = run.rewind(first)
+    held = ranks.agreed(run.held(first, earlier))
     run.track()
     scorer = Scorer(
         player,
@@ -224,6 +227,7 @@ def _begin(
         rules=Rules(algorithm, matched(config.paw), source.max_return, config.run.updates),
         first_update=first,
         earlier=earlier,
+        held=held,
     )
 
 
