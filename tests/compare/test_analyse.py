@@ -73,8 +73,8 @@ def test_where_runs_were_made_is_told():
     ]
     results[3] = replace(results[3], seconds=400.0)
     story = make_story(ARMS[:2], "baseline", results, {}, None)
-    assert story.about["commit"] == "a1, b2, not known"
-    assert story.about["processor"] == "X, Y, not known"
+    assert story.about["commit"] == "a1; b2; not known"
+    assert story.about["processor"] == "X; Y; not known"
     told = as_markdown(story)
     assert "Seed 1: not all arms were made by one kind of processor" in told
     assert time_ratios(results, ["paw"], "baseline") == {"paw": 1.0}

@@ -61,7 +61,7 @@ def _makers(results: Sequence[Result]) -> dict[str, str]:
     told = {}
     for name in MADE_WITH:
         values = {run.made_with.get(name) or "not known" for run in begun}
-        told[name] = ", ".join(sorted(values)) or "none yet"
+        told[name] = "; ".join(sorted(values)) or "none yet"
     return told
 
 
