@@ -12,10 +12,10 @@ import pytest
 from paw.config.read import resolve, to_toml
 from paw.errors import UserError
 from paw.report.data import Chunk, Run
-from paw.report.facts import readable
+from paw.report.facts import readable, run_facts
 from paw.report.gather import gather, material
 from paw.report.source import Source
-from paw.runs.format import TrajectoryRecord, TurnRecord
+from paw.runs.format import EnvironmentRecord, TrajectoryRecord, TurnRecord
 from paw.runs.records import write_trajectories
 from paw.types import Task
 
@@ -243,3 +243,12 @@ def test_names_tell_runs_apart(tmp_path: Path) -> None:
         (tmp_path / arm / "seed-0" / "config.toml").write_text("")
     found = material([tmp_path / arm / "seed-0" for arm in ("one", "two")])
     assert [source.name for source in found.sources] == ["one/seed-0", "two/seed-0"]
+
+
+def test_a_run_that_went_on_elsewhere_says_where_it_was_begun():
+    begun = {"commit": "ab12", "processor": "X", "gpu": None, "torch": "2.11.0"}
+    record = EnvironmentRecord(processor="Y", cpus=2, earlier=(begun, {"gpu": "G"}))
+    found = dict(run_facts({}, record))
+    assert found["machine"] == "Y, 2 cores"
+    assert found["begun with"] == "X, torch 2.11.0, ab12; G"
+    assert "begun with" not in dict(run_facts({}, EnvironmentRecord(processor="Y")))

@@ -77,9 +77,15 @@ def _run_facts(tables: Tables, environment: EnvironmentRecord | None) -> Iterato
     yield "versions", ", ".join(f"{p} {versions[p]}" for p in PACKAGES if versions.get(p))
     machine = environment.gpu or environment.processor
     yield "machine", _joined(machine, environment.cpus and f"{environment.cpus} cores")
+    yield "begun with", "; ".join(map(_start, environment.earlier))
     yield "data", str(environment.data.get("data_dir") or "")
     yield "data digest", str(environment.data.get("listing_sha256") or "")
     yield "command", " ".join(("paw", *environment.command[1:]))
+
+
+def _start(earlier: Mapping[str, str | None]) -> str:
+    machine, torch = earlier.get("gpu") or earlier.get("processor"), earlier.get("torch")
+    return _joined(machine, torch and f"torch {torch}", earlier.get("commit"))
 
 
 def result_facts(record: ResultRecord) -> Facts:
