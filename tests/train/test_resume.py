@@ -201,12 +201,13 @@ def test_what_ends_a_run_in_an_evaluation_costs_the_evaluation_alone(
         ended = server.run(arguments, **moment(run, number, at))
         played = (run / "trajectories" / "update-000002.jsonl.zst").stat().st_mtime_ns
         assert (run / "checkpoints" / "update-000002").is_dir()
-        if (run / "unreported.json").is_file():
+        if unreported := (run / "unreported.json").is_file():
             asked += 1
             assert ended.code == (130 if number == signal.SIGTERM else -number)
             assert number == signal.SIGKILL or "goes on from update-000002" in ended.err
             assert [row["update"] for row in metrics(run)] == [1]
-        assert server.run(arguments).code == 0
+        again = server.run(arguments)
+        assert again.code == 0 and ("already complete" not in again.out) == unreported
         same_run(one, run, update=2)
         assert metrics(run)[1]["eval/success_rate"] is not None
         assert (run / "trajectories" / "update-000002.jsonl.zst").stat().st_mtime_ns == played

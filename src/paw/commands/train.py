@@ -95,7 +95,7 @@ def run(known: argparse.Namespace, keys: list[str]) -> int:
                 raise
             return stopped("another process of this run has gone", 1)
     run = session.run
-    if session.first_update >= config.run.updates:
+    if session.first_update >= config.run.updates and session.held is None:
         print(
             f"already complete: {session.first_update} updates in {run.directory}; a larger "
             "run.updates goes on, another run.directory starts anew"
