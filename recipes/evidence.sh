@@ -26,7 +26,8 @@ starts) # warm starts that have never learnt an observation
       --imitate.output "$starts/$2" "${@:3}"
   }
   imitate alfworld alfworld_action # shipped as recipes/policies/alfworld_small_action
-  imitate search_qa search_qa_action
+  python recipes/search_qa_small_data.py "$SEARCH_QA_DATA" runs/search_qa_small_data
+  imitate search_qa search_qa_action # shipped as recipes/policies/search_qa_small_action
   imitate webshop webshop_action_1
   imitate webshop webshop_action --imitate.from_scratch false --model.path "$starts/webshop_action_1" \
     --imitate.steps 450 --imitate.final_learning_rate 2e-4 --run.seed 1
@@ -42,9 +43,10 @@ algorithms)
     compare "household-$name" "${household[@]}" --seeds 6 --arms baseline,paw --algorithm.name "$name"
   done
   ;;
-webshop | search_qa)
-  compare "$1" "recipes/$1_small.toml" --model.path "$starts/$1_action" --seeds 3 \
-    --arms baseline,paw,placebo_shuffled
+webshop | search_qa) # search_qa: after search_qa_small_data.py, as above
+  start="$starts/webshop_action"
+  [ "$1" = webshop ] || start=recipes/policies/search_qa_small_action
+  compare "$1" "recipes/$1_small.toml" --model.path "$start" --seeds 3 --arms baseline,paw,placebo_shuffled
   ;;
 rho)
   compare rho "${household[@]}" --seeds 3 --arm-file recipes/arms/sweeps.toml \
