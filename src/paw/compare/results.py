@@ -168,11 +168,9 @@ def _late_metrics(rows: Sequence[MetricsRow], planned: Planned) -> dict[str, flo
 def _made_with(directory: Path) -> dict[str, str | None]:
     """Of a run that went on elsewhere all are named, in their order."""
     found = read.environment(directory)
-    now = {"commit": found.commit, "processor": found.processor, "gpu": found.gpu}
-    starts = [*found.earlier, now | {"torch": found.versions.get("torch")}]
     values = [
         (start.get("commit"), start.get("gpu") or start.get("processor"), start.get("torch"))
-        for start in starts
+        for start in (*found.earlier, found.start)
     ]
     return {
         name: THEN.join(dict.fromkeys(value or "not known" for value in column))

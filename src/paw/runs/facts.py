@@ -37,17 +37,8 @@ def environment_facts() -> dict[str, Any]:
 def earlier_starts(last: EnvironmentRecord, now: EnvironmentRecord) -> list[dict[str, str | None]]:
     """What a run that goes on says of its earlier starts: those whose commit, hardware or torch
     were not today's, each once."""
-    found = [*last.earlier, _start(last)]
-    return [start for n, start in enumerate(found) if start not in (_start(now), *found[:n])]
-
-
-def _start(record: EnvironmentRecord) -> dict[str, str | None]:
-    return {
-        "commit": record.commit,
-        "processor": record.processor,
-        "gpu": record.gpu,
-        "torch": record.versions.get("torch"),
-    }
+    found = [*last.earlier, last.start]
+    return [start for n, start in enumerate(found) if start not in (now.start, *found[:n])]
 
 
 def data_facts(folder: str | None) -> dict[str, Any]:

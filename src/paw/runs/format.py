@@ -175,7 +175,17 @@ class EnvironmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
     """`data_dir`, and `listing_sha256` of its file names and sizes"""
     earlier: tuple[dict[str, str | None], ...] = ()
-    """`commit`, `processor`, `gpu` and `torch` of earlier starts that were not like this one"""
+    """`start` of earlier starts that were not like this one"""
+
+    @property
+    def start(self) -> dict[str, str | None]:
+        """What tells starts of a run apart: `commit`, `processor`, `gpu`, `torch`."""
+        return {
+            "commit": self.commit,
+            "processor": self.processor,
+            "gpu": self.gpu,
+            "torch": self.versions.get("torch"),
+        }
 
 
 class ImitationRecord(msgspec.Struct, frozen=True, kw_only=True):
